@@ -1,0 +1,31 @@
+"""Instrument recognition on rendered scores: an audio tagger's embeddings distilled into a 0.69 M parameter student.
+
+    python -m jaxkd.main --config=configs/audio.py
+    python -m jaxkd.main --config=configs/audio.py:method=east
+    python -m jaxkd.main --config=configs/audio.py --mode=compare
+
+String arguments: method, teacher, student, runlocal (tiny sizes, for a trial of half a minute).
+"""
+
+import ml_collections
+
+from jaxkd.config import default_config, parse_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The experiment; `arg` as in the examples above."""
+    values = parse_arg(arg, method="compressed", teacher="MTT_musicnn", student="cp_resnet_small", runlocal=False)
+    config = default_config()
+    config.name = "audio"
+    config.method = values.method
+    config.teacher.name = values.teacher
+    config.teacher.embedding = "max_mean_pool" if values.teacher.endswith("musicnn") else ""
+    config.student.name = values.student
+    if values.runlocal:
+        config.name = "audio-runlocal"
+        config.student.name = "cp_resnet_tiny" if values.student == "cp_resnet_small" else values.student
+        config.data.update({"labelled": 32, "unlabelled": 48, "valid": 32, "test": 32, "unseen": 32})
+        config.training.update({"steps": 30, "batch_size": 8, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
+        config.evaluation.batch_size = 32
+        config.compare.seeds = (0, 1)
+    return config

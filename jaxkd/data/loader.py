@@ -1,0 +1,115 @@
+"""Batches by example id, joined with embeddings. A training batch is a pure function of the step, so a data position is one integer."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxkd.data.audio_dataset import AudioDataset
+from jaxkd.errors import ConfigError
+from jaxkd.types import Batch, Gatherable
+
+_STREAMS = {"labelled": 1, "unlabelled": 2, "partner": 3, "mixup": 4}
+
+
+class TrainBatch(NamedTuple):
+    """What a training step takes: the rows, their mixup partners (or None) and the weight of the row itself, float32 [B]."""
+
+    rows: Batch
+    partners: Batch | None
+    mixup_weight: np.ndarray | None
+
+
+def _generator(seed: int, stream: str, position: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _STREAMS[stream], position])))
+
+
+def stream_indices(count: int, start: int, size: int, *, seed: int, stream: str) -> np.ndarray:
+    """Places `start .. start + size - 1` of an endless stream in which each run of `count` is a new permutation: int64 [size]."""
+    places = np.arange(start, start + size)
+    epochs = {epoch: _generator(seed, stream, epoch).permutation(count) for epoch in np.unique(places // count).tolist()}
+    return np.array([epochs[place // count][place % count] for place in places.tolist()], np.int64)
+
+
+def gather_batch(dataset: AudioDataset, embeddings: Gatherable | None, ids: list[str], *, size: int | None = None) -> Batch:
+    """The rows of `ids`, padded to `size` by repeating the last row with `where` False."""
+    padded = ids + [ids[-1]] * ((size or len(ids)) - len(ids))
+    return Batch(
+        inputs=dataset.gather(padded),
+        labels=dataset.labels(padded),
+        label_mask=dataset.label_mask(padded),
+        embedding=None if embeddings is None else embeddings.gather(padded),
+        where=np.arange(len(padded)) < len(ids),
+    )
+
+
+class TrainLoader:
+    """Draws training batches: labelled rows first, then unlabelled ones, each from a stream of permutations without a dropped remainder.
+
+    Args:
+      dataset: read by id.
+      embeddings: read by id, or None for a method that needs none.
+      batch_size: labelled rows a batch.
+      unlabelled_ratio: unlabelled rows for each labelled one.
+      mixup_alpha: of Beta(alpha, alpha); 0 for no mixup. The partner of a labelled row is uniform over the labelled rows, that of an
+        unlabelled one over the unlabelled rows; the weight is max(w, 1 - w).
+      seed: of all draws.
+
+    Raises:
+      ConfigError: a batch is larger than the data set.
+    """
+
+    def __init__(self, dataset: AudioDataset, embeddings: Gatherable | None, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int):
+        train = dataset.splits["train"]
+        labelled = dataset.label_mask(train).any(axis=1)
+        self._pools = {
+            "labelled": [name for name, known in zip(train, labelled, strict=True) if known],
+            "unlabelled": [name for name, known in zip(train, labelled, strict=True) if not known],
+        }
+        self._sizes = {"labelled": batch_size, "unlabelled": batch_size * unlabelled_ratio if self._pools["unlabelled"] else 0}
+        for stream, size in self._sizes.items():
+            if size > len(self._pools[stream]):
+                raise ConfigError(
+                    f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower training.batch_size or training.unlabelled_ratio."
+                )
+        self._dataset, self._embeddings, self._alpha, self._seed = dataset, embeddings, mixup_alpha, seed
+
+    @property
+    def rows(self) -> int:
+        """Rows a batch, labelled and unlabelled."""
+        return sum(self._sizes.values())
+
+    def ids(self, step: int) -> list[str]:
+        """The ids of the batch of a step (from 0)."""
+        drawn = []
+        for stream, size in self._sizes.items():
+            pool = self._pools[stream]
+            drawn += [pool[index] for index in stream_indices(len(pool), step * size, size, seed=self._seed, stream=stream)] if size else []
+        return drawn
+
+    def batch(self, step: int) -> TrainBatch:
+        """The batch of a step (from 0)."""
+        rows = gather_batch(self._dataset, self._embeddings, self.ids(step))
+        if not self._alpha:
+            return TrainBatch(rows, None, None)
+        generator = _generator(self._seed, "partner", step)
+        partners = [pool[i] for stream, size in self._sizes.items() if size for pool in [self._pools[stream]] for i in generator.integers(len(pool), size=size)]
+        weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
+        return TrainBatch(rows, gather_batch(self._dataset, self._embeddings, partners), np.maximum(weight, 1 - weight))
+
+    def batches(self, start: int, stop: int) -> Iterator[TrainBatch]:
+        """The batches of steps `start .. stop - 1`, read one ahead in a thread."""
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            ahead = executor.submit(self.batch, start) if start < stop else None
+            for step in range(start, stop):
+                assert ahead is not None
+                current = ahead.result()
+                ahead = executor.submit(self.batch, step + 1) if step + 1 < stop else None
+                yield current
+
+
+def eval_batches(dataset: AudioDataset, embeddings: Gatherable | None, ids: list[str], batch_size: int) -> Iterator[Batch]:
+    """The rows of `ids` in order, in batches of one size: the last is padded, so that no example is dropped and nothing compiles twice."""
+    for start in range(0, len(ids), batch_size):
+        yield gather_batch(dataset, embeddings, ids[start : start + batch_size], size=batch_size)

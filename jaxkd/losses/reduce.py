@@ -1,0 +1,38 @@
+"""Means over the rows that count, on the global batch."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxkd.types import Array
+
+
+def to_compute_dtype(x: Array) -> jax.Array:
+    """Half precision becomes float32; float32 and float64 stay as they are."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def masked_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> jax.Array:
+    """Mean of `values` where `mask` is True; 0 with zero gradient where nothing is.
+
+    Args:
+      values: floats of any shape. Entries that are masked out may hold anything but must be finite if a gradient is taken.
+      mask: bool, broadcast to the shape of `values`.
+      axis_name: mapped axis (pmap, vmap, shard_map) over which the batch is split; sum and count are summed over it.
+
+    Returns:
+      A scalar.
+    """
+    mask = jnp.broadcast_to(jnp.asarray(mask, bool), values.shape)
+    total = jnp.sum(jnp.where(mask, values, 0))
+    count = jnp.sum(mask, dtype=values.dtype)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)
+
+
+def row_mask(where: Array | None, x: Array) -> jax.Array:
+    """`where` [B] shaped to broadcast against x [B, ...]; all True when `where` is None."""
+    if where is None:
+        return jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), bool)
+    return jnp.asarray(where, bool).reshape((x.shape[0],) + (1,) * (x.ndim - 1))

@@ -1,0 +1,102 @@
+"""jaxkd distils teacher embeddings into small students.
+
+  python -m jaxkd.main --config=configs/audio.py[:name=value,...] [--config.field=value ...] [--workdir=DIR] [--mode=MODE]
+
+Modes:
+  run         every stage that is not done yet: data, embeddings, training, evaluation, report (the default)
+  precompute  fetch and prepare the data, embed it with the teacher
+  train       precompute and train; Ctrl-C saves, the same command goes on
+  evaluate    predict every split with the trained student and the teacher's probe
+  compare     the methods and seeds of config.compare, run by run, and one table
+  report      write the report of an evaluated run again
+  cache       list what the cache holds, with licences; --remove=NAME,... or --remove=all removes
+
+Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxkd.errors import ConfigError, Interrupted, JaxkdError
+from jaxkd.files import default_cache_dir
+
+MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a Python file with get_config(arg), its argument after a colon.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (default: runs/NAME-FINGERPRINT).")
+_CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder shared by runs (default: $JAXKD_CACHE_DIR, else jaxkd in the user's cache folder).")
+_MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do; see above.")
+_REMOVE = flags.DEFINE_list("remove", [], "With --mode=cache: names of entries to remove, or all.")
+
+
+def _run(arguments: list[str]) -> None:
+    if len(arguments) > 1:
+        raise ConfigError(f"unexpected argument {arguments[1]!r}: flags have the form --name=value.")
+    cache_dir = Path(_CACHE_DIR.value) if _CACHE_DIR.value else default_cache_dir()
+    if _REMOVE.value and _MODE.value != "cache":
+        raise ConfigError("--remove goes with --mode=cache.")
+    if _MODE.value == "cache":
+        from jaxkd.data import cache
+
+        print(cache.remove_entries(cache_dir, _REMOVE.value) if _REMOVE.value else cache.list_entries(cache_dir))
+        return
+    if _CONFIG.value is None:
+        raise ConfigError("--config is missing: for example --config=configs/audio.py.")
+    from jaxkd import pipeline
+
+    config = _CONFIG.value
+    pipeline.check(config)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else pipeline.default_workdir(config, _MODE.value)
+    if _MODE.value == "compare":
+        pipeline.compare(config, workdir, cache_dir)
+    else:
+        pipeline.run(config, workdir, cache_dir, mode=_MODE.value)
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments[1:]):
+        print(f"{__doc__}\nFlags:\n{flags.FLAGS.main_module_help()}")
+        sys.exit(0)
+    try:
+        left = flags.FLAGS(arguments)
+        if _CONFIG.value is not None:
+            _CONFIG.value.keys()  # a config file that could not be loaded raises only when it is read
+        return left
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+        raise ConfigError(_parse_message(error)) from error
+
+
+def _parse_message(error: Exception) -> str:
+    """What absl and ml_collections say of a bad flag, without the traceback that they put into it when jaxkd itself refused a value."""
+    text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
+    last = text.splitlines()[-1]
+    if last.startswith("jaxkd.errors."):
+        return last.partition(": ")[2]
+    return " ".join(text.split()) + " See --help." if "Traceback" not in text else text
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted("SIGTERM: finished stages are kept; the same command goes on from there.", 143)
+
+
+def main() -> None:
+    """The command line; exits with the status that its help names."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        app.run(_run, flags_parser=_parse_flags)
+    except JaxkdError as error:
+        print(f"jaxkd: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("jaxkd: interrupted; finished stages are kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Multi-label metrics in float64 numpy, per class over the entries that are masked in, and paired bootstrap intervals.
+
+A class without a positive or without a negative among its masked-in entries cannot be ranked: it is NaN in the per-class arrays and left
+out of every mean (`evaluated_classes` tells which classes count).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxkd.errors import ConfigError, DataError
+
+THRESHOLD = 0.4
+CALIBRATION_BINS = 15
+
+
+class PairedDifference(NamedTuple):
+    """A metric of a minus that of b on the same rows, with the ends of its bootstrap interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+# Each class metric takes labels [n] (bool), scores [n] and weights [R, n] (how often a row counts in each of R resamples) and returns [R].
+
+
+def _class_average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(-scores, kind="stable")
+    scores, weights = scores[order], weights[:, order]
+    positive_weights = weights * labels[order]
+    last_of_tie = np.searchsorted(-scores, -scores, side="right") - 1
+    true_positives = np.cumsum(positive_weights, axis=1)[:, last_of_tie]
+    predicted = np.cumsum(weights, axis=1)[:, last_of_tie]
+    precision = true_positives / np.maximum(predicted, 1)
+    return np.sum(positive_weights * precision, axis=1) / np.maximum(np.sum(positive_weights, axis=1), 1)
+
+
+def _class_roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(scores, kind="stable")
+    scores, weights, labels = scores[order], weights[:, order], labels[order]
+    negatives = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights * ~labels, axis=1)], axis=1)
+    below = negatives[:, np.searchsorted(scores, scores, side="left")]
+    not_above = negatives[:, np.searchsorted(scores, scores, side="right")]
+    positives = weights * labels
+    pairs = np.sum(positives, axis=1) * negatives[:, -1]
+    return np.sum(positives * (below + not_above), axis=1) / (2 * np.maximum(pairs, 1))
+
+
+def _class_f1(threshold: float) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    def class_f1(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        predicted = scores > threshold
+        both, neither = weights @ (labels & predicted), weights @ ~(labels | predicted)
+        wrong = weights @ (labels ^ predicted)
+        positive = 2 * both / np.maximum(2 * both + wrong, 1)
+        negative = 2 * neither / np.maximum(2 * neither + wrong, 1)
+        return (positive + negative) / 2
+
+    return class_f1
+
+
+def _class_brier(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ np.square(scores - labels) / np.sum(weights, axis=1)
+
+
+def _class_calibration_error(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    member = bins[:, None] == np.arange(CALIBRATION_BINS)
+    excess = weights @ (member * (scores - labels)[:, None])
+    return np.sum(np.abs(excess), axis=1) / np.sum(weights, axis=1)
+
+
+_CLASS_METRICS = {
+    "map": lambda threshold: _class_average_precision,
+    "roc_auc": lambda threshold: _class_roc_auc,
+    "f1_macro": _class_f1,
+    "ece": lambda threshold: _class_calibration_error,
+    "brier": lambda threshold: _class_brier,
+}
+
+
+def _checked(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    mask = np.ones(labels.shape, bool) if mask is None else np.asarray(mask, bool)
+    if labels.ndim != 2 or labels.shape != scores.shape[-2:] or labels.shape != mask.shape:
+        raise DataError(f"labels {labels.shape}, scores {scores.shape} and mask {mask.shape} must all be [n, K].")
+    if not np.all(np.isfinite(scores)):
+        row, label = np.argwhere(~np.isfinite(scores))[0][-2:]
+        raise DataError(f"the score of row {row}, class {label} is not finite; {np.sum(~np.isfinite(scores))} of {scores.size} are not.")
+    if np.any((labels != 0) & (labels != 1) & mask):
+        row, label = np.argwhere((labels != 0) & (labels != 1) & mask)[0]
+        raise DataError(f"the label of row {row}, class {label} is {labels[row, label]}: metrics take labels 0 and 1 where the mask is True.")
+    return labels == 1, scores, mask
+
+
+def _require_probabilities(name: str, scores: np.ndarray) -> None:
+    if np.any((scores < 0) | (scores > 1)):
+        raise DataError(f"{name} takes probabilities in [0, 1]; the scores reach from {scores.min():g} to {scores.max():g}. Apply the sigmoid first.")
+
+
+def _resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
+    """[R, K] values of a metric of scores [n, K] under R weightings of the rows; NaN where a class lacks positives or negatives."""
+    if name in ("ece", "brier"):
+        _require_probabilities(name, scores)
+    class_metric = _CLASS_METRICS[name](threshold)
+    values = np.full((len(weights), labels.shape[1]), np.nan)
+    for k in range(labels.shape[1]):
+        rows = mask[:, k]
+        of_class, counts = labels[rows, k], weights[:, rows]
+        valid = (counts @ of_class > 0) & (counts @ ~of_class > 0)
+        if np.any(valid):
+            values[valid, k] = class_metric(of_class, scores[rows, k], counts[valid])
+    return values
+
+
+def _per_class(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, threshold: float = THRESHOLD) -> np.ndarray:
+    labels, scores, mask = _checked(labels, scores, mask)
+    return _resampled(name, labels, scores, mask, np.ones((1, len(labels))), threshold)[0]
+
+
+def evaluated_classes(labels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Which classes have at least one positive and one negative among masked-in entries, bool [K]; the others are left out of every mean.
+
+    Args:
+      labels: 0 or 1, [n, K].
+      mask: True where a label counts, [n, K]; None = everywhere.
+    """
+    labels, _, mask = _checked(labels, np.zeros(np.shape(labels)), mask)
+    return np.any(labels & mask, axis=0) & np.any(~labels & mask, axis=0)
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Average precision of each class, [K] float64: not interpolated, tied scores taken as one threshold, as in scikit-learn.
+
+    Args:
+      labels: 0 or 1, [n, K].
+      scores: any finite number, higher = more likely, [n, K].
+      mask: True where a label counts, [n, K]; None = everywhere.
+
+    Raises:
+      DataError: shapes differ, a score is not finite, or a masked-in label is neither 0 nor 1.
+    """
+    return _per_class("map", labels, scores, mask)
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve of each class, [K] float64; a tie counts one half. Arguments as in `average_precision`."""
+    return _per_class("roc_auc", labels, scores, mask)
+
+
+def f1(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, *, threshold: float = THRESHOLD) -> np.ndarray:
+    """Mean of the F1 of the positive and of the negative side of each class, [K] float64 (EAsT, arXiv 2306.17424).
+
+    A score strictly above `threshold` predicts the class. A side that is never predicted has F1 0. Arguments as in `average_precision`.
+    """
+    return _per_class("f1_macro", labels, scores, mask, threshold)
+
+
+def expected_calibration_error(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Expected calibration error of each class, [K] float64: |mean score - share of positives| over 15 equal bins, weighted by their size.
+
+    `scores` are probabilities; other arguments as in `average_precision`.
+
+    Raises:
+      DataError: as in `average_precision`, or a score is outside [0, 1].
+    """
+    return _per_class("ece", labels, scores, mask)
+
+
+def brier(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Mean squared difference of probability and label of each class, [K] float64. Arguments as in `expected_calibration_error`."""
+    return _per_class("brier", labels, scores, mask)
+
+
+def multilabel_metrics(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, *, threshold: float = THRESHOLD) -> dict[str, float]:
+    """The metrics of a split, each the unweighted mean over the classes of `evaluated_classes`.
+
+    Args:
+      labels: 0 or 1, [n, K].
+      scores: probabilities in [0, 1], [n, K].
+      mask: True where a label counts, [n, K]; None = everywhere.
+      threshold: of the F1.
+
+    Returns:
+      {"map", "roc_auc", "f1_macro", "ece", "brier"} -> float.
+
+    Raises:
+      DataError: bad shapes or values, or no class has both a positive and a negative.
+    """
+    values = {name: _per_class(name, labels, scores, mask, threshold) for name in _CLASS_METRICS}
+    if np.all(np.isnan(values["map"])):
+        raise DataError(f"none of the {len(values['map'])} classes has both a positive and a negative among {len(labels)} rows: use a larger split.")
+    return {name: float(np.nanmean(value)) for name, value in values.items()}
+
+
+def paired_bootstrap(
+    labels: np.ndarray,
+    mask: np.ndarray | None,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    *,
+    metric: str = "map",
+    threshold: float = THRESHOLD,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedDifference:
+    """Difference of a metric between two systems on the same rows, with its percentile bootstrap interval over rows.
+
+    Each resample draws rows with replacement, the same for both systems and all their seeds; with several seeds a system's metric is the
+    mean over them. The interval covers the choice of rows, not the choice of seeds. A class that a resample leaves without positives or
+    negatives is left out of that resample on both sides.
+
+    Args:
+      labels: 0 or 1, [n, K].
+      mask: True where a label counts, [n, K]; None = everywhere.
+      scores_a: of the first system, [n, K] or, for several seeds, [seeds, n, K].
+      scores_b: of the second system; it may have another number of seeds.
+      metric: "map", "roc_auc", "f1_macro", "ece" or "brier".
+      threshold: of the F1.
+      resamples: number of bootstrap draws.
+      confidence: of the interval.
+      seed: of the generator.
+
+    Returns:
+      PairedDifference(difference, low, high): the metric of a minus that of b on all rows, and the interval.
+
+    Raises:
+      ConfigError: the metric is unknown.
+      DataError: as in `multilabel_metrics`, or a resample has no class to evaluate.
+    """
+    if metric not in _CLASS_METRICS:
+        raise ConfigError(f"unknown metric {metric!r}. Valid: {', '.join(_CLASS_METRICS)}.")
+    rows = len(labels)
+    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples)
+    weights = np.concatenate([np.ones((1, rows)), counts])
+
+    def system(scores: np.ndarray) -> np.ndarray:
+        truth, scores, counted = _checked(labels, scores, mask)
+        seeds = scores.reshape((-1, *truth.shape))
+        return np.mean([_resampled(metric, truth, of_seed, counted, weights, threshold) for of_seed in seeds], axis=0)
+
+    by_class = system(scores_a) - system(scores_b)
+    if np.any(np.all(np.isnan(by_class), axis=1)):
+        raise DataError(f"a resample of {rows} rows has no class with both a positive and a negative: the split is too small for an interval.")
+    differences = np.nanmean(by_class, axis=1)
+    low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return PairedDifference(float(differences[0]), float(low), float(high))

@@ -1,0 +1,78 @@
+"""Devices: the mesh, where arrays lie, and the two wrappers of a pure step (jit with shardings, pmap)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxkd.errors import ConfigError
+
+DATA_AXIS = "data"
+
+
+def row_keys(key: jax.Array, rows: int, axis_name: str | None) -> jax.Array:
+    """One random key per row of the global batch, [rows]: equal however the batch is split over devices.
+
+    Args:
+      key: typed random key.
+      rows: rows of this replica (all rows outside pmap).
+      axis_name: the pmap axis, or None.
+    """
+    offset = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(offset + np.arange(rows))
+
+
+@dataclass(frozen=True)
+class Devices:
+    """All devices as one axis, and how a pure step `f(state, batch, *, axis_name)` runs on them.
+
+    Attributes:
+      mode: "jit" (NamedSharding over a mesh; the step sees the global batch) or "pmap" (the step sees its rows and `axis_name`).
+      mesh: one axis named "data".
+    """
+
+    mode: str
+    mesh: Mesh
+
+    @classmethod
+    def all(cls, mode: str = "jit") -> "Devices":
+        """Every device that JAX sees."""
+        return cls(mode, jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+
+    @property
+    def axis_name(self) -> str | None:
+        """The name of the mapped axis inside the step; None under jit."""
+        return DATA_AXIS if self.mode == "pmap" else None
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of a value that every device holds whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def require_divisible(self, rows: int, field: str) -> None:
+        """Raises ConfigError unless a batch of `rows` splits evenly over the devices; names the next sizes that do."""
+        count = self.mesh.size
+        if rows % count:
+            raise ConfigError(
+                f"{field}: a batch of {rows} rows does not split over {count} devices: {rows // count * count} and {-(-rows // count) * count} do."
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Places a copy of each array of a pytree on every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def shard(self, batch: Any) -> Any:
+        """Splits the leading axis of each array of a pytree over the devices."""
+        if self.mode == "pmap":
+            count = self.mesh.size
+            return jax.tree.map(lambda x: np.asarray(x).reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
+        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
+
+    def compile(self, step: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
+        """Compiles `step(state, batch, *, axis_name)`, whose results are equal on all devices, to `f(state, batch)`."""
+        if self.mode == "pmap":
+            return jax.pmap(lambda state, batch: step(state, batch, axis_name=DATA_AXIS), axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None)
+        return jax.jit(lambda state, batch: step(state, batch, axis_name=None), donate_argnums=0 if donate_state else (), out_shardings=self.replicated)

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM: noted while a step runs, acted upon between steps."""
+
+import signal
+import threading
+from types import FrameType
+
+from jaxkd.errors import Interrupted
+
+_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class InterruptGuard:
+    """While entered, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once. In other threads it does nothing."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "InterruptGuard":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in _STATUS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+    def error(self, saved: str) -> Interrupted:
+        """The error to raise once all is saved; `saved` says what was and how to go on."""
+        assert self.received is not None
+        return Interrupted(f"{self.received.name}: {saved}", _STATUS[self.received])

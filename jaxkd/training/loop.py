@@ -1,0 +1,133 @@
+"""The training loop: steps, logging, validation, checkpoints, interruption."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxkd.data.loader import TrainLoader
+from jaxkd.errors import NonFiniteLossError
+from jaxkd.files import write_text
+from jaxkd.parallel import Devices
+from jaxkd.progress import progress
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.interrupt import InterruptGuard
+from jaxkd.training.optimiser import Plateau
+from jaxkd.training.state import TrainState
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one object a line {"step", "split", "values": {name: float}}; lines after the resumed step are dropped on opening."""
+
+    def __init__(self, path: Path, resumed_step: int):
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    if json.loads(line)["step"] <= resumed_step:
+                        kept.append(line + "\n")
+        write_text(path, "".join(kept))
+        self._file = path.open("a")
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Appends one line and flushes it."""
+        self._file.write(json.dumps({"step": step, "split": split, "values": values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _checked_mean(pending: list[dict[str, jax.Array]], last_step: int, loader: TrainLoader) -> dict[str, float]:
+    """Means of the terms of the steps that end at `last_step`; fetches them from the device in one go.
+
+    Raises:
+      NonFiniteLossError: names the first step with a term that is not finite, its terms, and the ids of its batch.
+    """
+    fetched = jax.device_get(pending)
+    for offset, terms in enumerate(fetched):
+        if not all(math.isfinite(float(value)) for value in terms.values()):
+            step = last_step - len(fetched) + 1 + offset
+            values = ", ".join(f"{name} = {float(value):g}" for name, value in terms.items())
+            raise NonFiniteLossError(
+                f"the loss is not finite at step {step}: {values}. Batch ids: {', '.join(loader.ids(step - 1))}. "
+                "Lower training.learning_rate, or look for damaged inputs among these; the last checkpoint is from before this step."
+            )
+    return {name: float(np.mean([terms[name] for terms in fetched])) for name in fetched[0]}
+
+
+def train(
+    step_function: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    validate: Callable[[TrainState], dict[str, float]],
+    state: TrainState,
+    loader: TrainLoader,
+    checkpoints: Checkpoints,
+    devices: Devices,
+    settings: Any,
+    metrics_path: Path,
+) -> None:
+    """Trains from the newest checkpoint (or the given state) to `settings.steps`, or to the early stop.
+
+    Every `eval_every_steps` and at the end the state is validated, offered as the best by validation "map", and saved. On Ctrl-C or SIGTERM
+    the state is saved after the running step. A run that was stopped anywhere goes on as if it had not been.
+
+    Args:
+      step_function: compiled `train_step`.
+      validate: gives the validation metrics of a state, "map" and "loss" among them.
+      state: the initial state.
+      loader: training batches by step.
+      checkpoints: of this run.
+      devices: where the batches go.
+      settings: config.training.
+      metrics_path: of `metrics.jsonl`.
+
+    Raises:
+      NonFiniteLossError: a term of the loss is NaN or infinite.
+      Interrupted: after a signal, with everything saved.
+    """
+    start, plateau = 0, Plateau()
+    if checkpoints.latest_step() is not None:
+        state, host = checkpoints.restore_last()
+        start, plateau = int(state.step), Plateau(**host["plateau"])
+    log = MetricsLog(metrics_path, start)
+    pending: list[dict[str, jax.Array]] = []
+    with InterruptGuard() as guard, _bar(start, settings.steps) as bar, contextlib.closing(log), contextlib.closing(loader.batches(start, settings.steps)) as batches:
+        for step, batch in enumerate(batches, start=start + 1):
+            if plateau.stops(settings):
+                break
+            state, terms = step_function(state, devices.shard(batch))
+            pending.append(terms)
+            bar.update(1)
+            evaluates = step % settings.eval_every_steps == 0 or step == settings.steps
+            if step % settings.log_every_steps == 0 or evaluates or guard.received:
+                means = _checked_mean(pending, step, loader)
+                log.write(step, "train", means)
+                bar.set_postfix_str(f"loss {means['loss']:.4f}")
+                pending = []
+            if evaluates:
+                values = validate(state)
+                log.write(step, "valid", values)
+                plateau = plateau.update(values["loss"], settings) if settings.schedule == "plateau" else plateau
+                state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))
+                checkpoints.save_best(step, state, values["map"])
+            if evaluates or guard.received:
+                checkpoints.save_last(step, state, {"plateau": plateau._asdict()})
+            if guard.received:
+                checkpoints.wait()
+                raise guard.error(f"step {step} of {settings.steps} is saved; the same command goes on from there.")
+    checkpoints.wait()
+
+
+@contextlib.contextmanager
+def _bar(start: int, steps: int) -> Iterator[Any]:
+    bar = progress(total=steps, initial=start, description="train", unit="step")
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,63 @@
+"""The optimiser: clipping and Adam, apart for the student's side and the teacher's side; schedules."""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jaxkd.methods.method import Method
+
+
+def make_optimiser(settings: Any, method: Method) -> optax.GradientTransformation:
+    """Builds the optimiser of an experiment.
+
+    Each group has its own chain of global-norm clipping and Adam, so that neither the norm nor the weight of one side changes the other.
+    "adam" adds the weight decay to the gradient before Adam (coupled L2, as torch's Adam and EAsT have it), "adamw" after it.
+
+    Args:
+      settings: config.training.
+      method: names the auxiliary submodules of the teacher's side.
+    """
+
+    def chain() -> optax.GradientTransformation:
+        decay = optax.add_decayed_weights(settings.weight_decay)
+        adam = [decay, optax.scale_by_adam()] if settings.optimiser == "adam" else [optax.scale_by_adam(), decay]
+        return optax.chain(optax.clip_by_global_norm(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings)))
+
+    def groups(params: dict[str, Any]) -> dict[str, Any]:
+        sides = {name: jax.tree.map(lambda _: "teacher" if name in method.teacher_side else "student", tree) for name, tree in params["auxiliary"].items()}
+        return {"student": jax.tree.map(lambda _: "student", params["student"]), "auxiliary": sides}
+
+    return optax.multi_transform({"student": chain(), "teacher": chain()}, groups)
+
+
+def learning_rate(settings: Any) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then a cosine to 0, or constant (which a plateau scales down)."""
+    if settings.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, settings.warmup_steps, settings.steps)
+    return optax.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup_steps)
+
+
+class Plateau(NamedTuple):
+    """Learning-rate reduction on a plateau of the validation loss, and early stop; JSON-able by `_asdict()`.
+
+    As torch's ReduceLROnPlateau (relative threshold 1e-4): reduced after patience + 1 evaluations in a row without a better loss. The
+    early stop is Lightning's: at `early_stop_patience` of them.
+    """
+
+    best: float = float("inf")
+    bad: int = 0
+    bad_since_best: int = 0
+    scale: float = 1.0
+
+    def update(self, loss: float, settings: Any) -> "Plateau":
+        """The state after an evaluation with this validation loss."""
+        if loss < self.best * (1 - 1e-4):
+            return self._replace(best=loss, bad=0, bad_since_best=0)
+        if self.bad < settings.plateau_patience:
+            return self._replace(bad=self.bad + 1, bad_since_best=self.bad_since_best + 1)
+        return self._replace(bad=0, bad_since_best=self.bad_since_best + 1, scale=self.scale * settings.plateau_factor)
+
+    def stops(self, settings: Any) -> bool:
+        """Whether training ends here."""
+        return 0 < settings.early_stop_patience <= self.bad_since_best

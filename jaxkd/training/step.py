@@ -1,0 +1,104 @@
+"""The pure steps: one update of the state, and one evaluation of a batch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxkd.data.loader import TrainBatch
+from jaxkd.data.transforms import mixup
+from jaxkd.methods.method import Method
+from jaxkd.parallel import row_keys
+from jaxkd.training.state import TrainState
+from jaxkd.types import Array, Batch
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of the teacher's embedding over the training split, float32 [D] each."""
+
+    mean: Array
+    std: Array
+
+    def __call__(self, embedding: Array | None) -> jax.Array | None:
+        """[B, T, D] -> float32 [B, T, D]; None stays None."""
+        return None if embedding is None else (jnp.asarray(embedding).astype(jnp.float32) - self.mean) / self.std
+
+
+class Experiment(NamedTuple):
+    """The parts that a step is made of.
+
+    Attributes:
+      student: module from `jaxkd.students.build`.
+      method: from `jaxkd.methods.build`.
+      optimiser: from `jaxkd.training.optimiser.make_optimiser`.
+      transform: from inputs to what the student takes, f(keys or None, inputs).
+      normalisation: of the embedding.
+      mixup_mask: "and" or "or".
+      seed: of all randomness in the step.
+    """
+
+    student: Any
+    method: Method
+    optimiser: optax.GradientTransformation
+    transform: Callable[[Any, jax.Array], jax.Array]
+    normalisation: Normalisation
+    mixup_mask: str
+    seed: int
+
+
+def _augmented(experiment: Experiment, batch: TrainBatch, key: jax.Array, axis_name: str | None) -> Batch:
+    def prepare(name: int, rows: Batch) -> Batch:
+        keys = row_keys(jax.random.fold_in(key, name), rows.inputs.shape[0], axis_name)
+        return rows._replace(inputs=experiment.transform(keys, rows.inputs), embedding=experiment.normalisation(rows.embedding))
+
+    rows = prepare(0, batch.rows)
+    if batch.partners is None:
+        return rows
+    return mixup(rows, prepare(1, batch.partners), batch.mixup_weight, mask=experiment.mixup_mask)
+
+
+def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, axis_name: str | None = None) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update.
+
+    Args:
+      experiment: what the step is made of; constant.
+      state: before the step.
+      batch: the rows of this replica (all rows outside pmap).
+      axis_name: the pmap axis, or None.
+
+    Returns:
+      The state after the step, and scalars: the method's terms and "gradient_norm".
+    """
+    rows = _augmented(experiment, batch, jax.random.fold_in(jax.random.key(experiment.seed), state.step), axis_name)
+    method = experiment.method
+
+    def loss(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        variables = {"params": params["student"], "batch_stats": state.batch_stats}
+        outputs, mutated = experiment.student.apply(variables, rows.inputs, train=True, mutable=["batch_stats"])
+        auxiliary = None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs.features, rows.embedding)
+        terms = method.losses(outputs, auxiliary, rows, axis_name)
+        return terms["loss"], (terms, mutated.get("batch_stats", {}))
+
+    gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
+    if axis_name is not None:
+        gradients = jax.lax.pmean(gradients, axis_name)
+    updates, optimiser_state = experiment.optimiser.update(gradients, state.optimiser_state, state.params)
+    updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(step=state.step + 1, params=params, batch_stats=batch_stats, optimiser_state=optimiser_state), {
+        **terms,
+        "gradient_norm": optax.global_norm(gradients),
+    }
+
+
+def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_name: str | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Logits [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics."""
+    rows = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
+    outputs = experiment.student.apply({"params": state.params["student"], "batch_stats": state.batch_stats}, rows.inputs, train=False)
+    auxiliary = None
+    if experiment.method.auxiliary is not None:
+        auxiliary = experiment.method.auxiliary.apply({"params": state.params["auxiliary"]}, outputs.features, rows.embedding)
+    logits = outputs.logits if axis_name is None else jax.lax.all_gather(outputs.logits, axis_name, tiled=True)
+    return logits, experiment.method.losses(outputs, auxiliary, rows, axis_name)
