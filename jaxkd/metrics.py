@@ -65,7 +65,7 @@ def _class_brier(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
 
 
 def _class_calibration_error(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], scores)
     member = bins[:, None] == np.arange(CALIBRATION_BINS)
     excess = weights @ (member * (scores - labels)[:, None])
     return np.sum(np.abs(excess), axis=1) / np.sum(weights, axis=1)
@@ -158,8 +158,9 @@ def f1(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, *
 
 
 def expected_calibration_error(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Expected calibration error of each class, [K] float64: |mean score - share of positives| over 15 equal bins, weighted by their size.
+    """Expected calibration error of each class, [K] float64.
 
+    |mean score - share of positives| over 15 equal bins, closed on the right, weighted by their size (Guo et al. 2017, arXiv 1706.04599).
     `scores` are probabilities; other arguments as in `average_precision`.
 
     Raises:

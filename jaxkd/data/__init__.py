@@ -26,8 +26,9 @@ def prepare(data_config: Any, cache_dir: Path) -> "AudioDataset":
       ConfigError: an unknown source or an impossible combination.
       DataError: what the data set is made from is missing or damaged.
     """
-    target = SOURCES.get(data_config.source, data_config.source)
+    source: str = data_config.source
+    target = SOURCES.get(source, source)
     if ":" not in target:
-        raise unknown_name("data source", data_config.source, SOURCES)
+        raise unknown_name("data source", source, SOURCES)
     module, attribute = target.split(":", 1)
     return getattr(importlib.import_module(module), attribute)(data_config, Path(cache_dir))

@@ -12,6 +12,7 @@ from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, w
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+SPLIT_ORDER = ("train", "valid", "test")
 ARRAYS = {"audio": np.int16, "labels": np.float32, "label_mask": np.bool_}
 
 
@@ -42,7 +43,7 @@ class AudioDataset:
       sample_rate: samples a second.
       clip_samples: samples of a clip.
       classes: names of the K labels.
-      splits: ids by split; "train" holds labelled and unlabelled clips.
+      splits: ids by split, in the order train, valid, test, others; "train" holds labelled and unlabelled clips.
       notes: licences, the leakage report, and why a split is absent.
     """
 
@@ -53,7 +54,7 @@ class AudioDataset:
         self.sample_rate: int = manifest["sample_rate"]
         self.clip_samples: int = manifest["clip_samples"]
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        self.splits: dict[str, list[str]] = manifest["splits"]
+        self.splits: dict[str, list[str]] = {split: manifest["splits"][split] for split in sorted(manifest["splits"], key=_split_order)}
         self.notes: dict[str, Any] = manifest["notes"]
         self._files: dict[str, dict[str, Any]] = manifest["files"]
         self._rows = {example: (split, row) for split, ids in self.splits.items() for row, example in enumerate(ids)}
@@ -128,6 +129,10 @@ class AudioDataset:
     def label_mask(self, ids: Sequence[str]) -> np.ndarray:
         """Which labels count: bool [n, K]; a row of False is an unlabelled clip."""
         return self._gather(ids, "label_mask")
+
+
+def _split_order(split: str) -> tuple[int, str]:
+    return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER), split)
 
 
 def _remedy(path: Path) -> str:

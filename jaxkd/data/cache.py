@@ -84,3 +84,13 @@ def _entry(path: Path, cache_dir: Path) -> CacheEntry:
     except ArtefactError:
         return CacheEntry(name, size, "", "", "damaged", path)
     return CacheEntry(name, size, str(described.get("licence", "")), str(described.get("fingerprint", "")), "", path)
+
+
+def describe(entries: Iterable[CacheEntry]) -> str:
+    """Entries as lines of text: size, name, what is wrong with it, licence, start of the fingerprint; then the total."""
+    entries = list(entries)
+    lines = []
+    for entry in entries:
+        remarks = [entry.state, entry.licence and f"licence: {entry.licence}", entry.fingerprint and f"fingerprint: {entry.fingerprint[:16]}"]
+        lines.append(f"{entry.size_bytes / 1e6:10,.1f} MB  {entry.name}" + "".join(f"\n{'':15}{remark}" for remark in remarks if remark))
+    return "\n".join([*lines, f"{sum(entry.size_bytes for entry in entries) / 1e6:10,.1f} MB  in {len(entries)} entries"])

@@ -106,7 +106,7 @@ def _deck(classes: Sequence[str], rng: np.random.Generator) -> Iterator[list[str
         hand: list[str] = []
         while len(hand) < size:
             if not set(pack) - set(hand):
-                pack += [classes[i] for i in rng.permutation(len(classes))]
+                pack += [classes[int(i)] for i in rng.permutation(len(classes))]
             hand.append(pack.pop(next(i for i, name in enumerate(pack) if name not in hand)))
         yield hand
 
@@ -180,10 +180,8 @@ def _into_range(notes: list[Note], transposition: int, program: Program, rng: np
         return notes
     pitches = [note.pitch + transposition for note in notes]
     shifts = [shift for shift in range(-48, 49, 12) if min(pitches) + shift >= program.low and max(pitches) + shift <= program.high]
-    if shifts:
-        shift = shifts[int(rng.integers(len(shifts)))]
-    else:
-        shift = 12 * round((program.low + program.high - min(pitches) - max(pitches)) / 24)
+    to_the_middle = 12 * round((program.low + program.high - min(pitches) - max(pitches)) / 24)
+    shift = shifts[int(rng.integers(len(shifts)))] if shifts else to_the_middle
     folded = []
     for note, pitch in zip(notes, pitches, strict=True):
         pitch += shift

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Program:
-    """A General MIDI program (counted from 0) and the MIDI pitches that it plays."""
+    """A General MIDI program (counted from 0) and the MIDI pitches that it plays, an octave at least."""
 
     number: int
     low: int
@@ -37,7 +37,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "choir": Instrument(_programs((52, 53), 43, 79), polyphonic=True),
     "trumpet": Instrument(_programs((56, 59), 55, 82)),
     "trombone": Instrument(_programs((57,), 40, 70)),
-    "sax": Instrument((Program(64, 56, 87), Program(65, 49, 80), Program(66, 44, 75), Program(67, 36, 68))),
+    "sax": Instrument((Program(64, 56, 87), Program(65, 65, 80), Program(66, 44, 75), Program(67, 36, 68))),  # TimGM6mb's alto is mute at pitch 64
     "clarinet": Instrument(_programs((71,), 50, 86)),
     "flute": Instrument(_programs((73,), 60, 93)),
     "synth": Instrument(_programs((62, 63, 80, 81, 87, 90), 40, 88), polyphonic=True),

@@ -83,7 +83,7 @@ def _excerpt(sample: Sample) -> np.ndarray:
 
 def _spectra(excerpts: list[tuple[str, np.ndarray]]) -> np.ndarray:
     """Log band energies [n, BANDS], each row of zero mean and unit length."""
-    size = next_fast_len(int(COMPARED_SECONDS * RATE))
+    size = int(COMPARED_SECONDS * RATE)
     edges = np.geomspace(LOWEST_HERTZ, RATE / 2, BANDS + 1) / RATE * size
     bins = np.searchsorted(edges, np.arange(size // 2 + 1), side="right") - 1
     bands = np.stack([bins == band for band in range(BANDS)]).astype(np.float64)
@@ -99,7 +99,7 @@ def _matches(left: list[tuple[str, np.ndarray]], right: list[tuple[str, np.ndarr
     nearness = _spectra(right) @ _spectra(left).T
     found = []
     for j, row in enumerate(nearness):
-        best = max(((_peak_correlation(left[i][1], right[j][1]), int(i)) for i in np.argsort(-row)[:CANDIDATES]))
+        best = max((_peak_correlation(left[i][1], right[j][1]), int(i)) for i in np.argsort(-row)[:CANDIDATES])
         if best[0] >= SHARED_CORRELATION:
             found.append((best[1], j, best[0]))
     return found

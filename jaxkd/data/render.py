@@ -1,5 +1,6 @@
 """Sound from clips: MIDI through worker processes, then a loudness that does not depend on the bank."""
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -32,8 +33,9 @@ def require_renderer() -> None:
     """Raises ResourceError if the renderer is not installed."""
     if importlib.util.find_spec("midirenderer") is None:
         raise ResourceError(
-            f"midirenderer, which renders the clips, is not installed ({platform.system()} {platform.machine()}). It has ready-made builds for Linux x86-64 and "
-            "macOS arm64 only: install it there (python -m pip install midirenderer), render there and copy the cache, or use your own audio (--config.data.source=audio_folder)."
+            f"midirenderer, which renders the clips, is not installed ({platform.system()} {platform.machine()}). It has ready-made builds for Linux x86-64 "
+            "and macOS arm64 only: install it there (python -m pip install midirenderer), render there and copy the cache, or use your own audio "
+            "(--config.data.source=audio_folder)."
         )
 
 
@@ -113,7 +115,7 @@ class _Worker:
 
     def __init__(self, bank: Path) -> None:
         self._bank = bank
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (kill closes it)
         script = Path(__file__).with_name("render_worker.py")
         self._process = subprocess.Popen([sys.executable, "-P", str(script), str(bank)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self._lock = threading.Lock()
@@ -145,7 +147,5 @@ class _Worker:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout, self._errors):
                 if stream is not None and not stream.closed:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass

@@ -4,6 +4,7 @@ Scores are divided among train, valid and test. The unseen split holds the test 
 `unseen/00012` is `test/00012` on that bank.
 """
 
+import importlib.metadata
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.data.leakage import shared_samples, shared_scores
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.render import RENDERED_RATE, render_clips, require_renderer
-from jaxkd.data.scores import Score, load_scores
+from jaxkd.data.scores import Score, load_scores, read_licence
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.files import read_json, require_free_disk, sha256_json, write_json
 
@@ -70,13 +71,16 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     require_renderer()
     clips_total = data_config.labelled + data_config.unlabelled + data_config.valid + data_config.test + data_config.unseen
     require_free_disk(cache_dir, int(2.5 * clips_total * data_config.clip_seconds * data_config.sample_rate), f"rendering {clips_total:,} clips")
-    scores = split_scores(load_scores(scores_archive), SCORE_SHARES, data_config.seed)
+    everything = load_scores(scores_archive)
+    scores = split_scores(everything, SCORE_SHARES, data_config.seed)
     clips = _compose(data_config, scores)
     splits = _render(data_config, clips, train, cache_dir)
     splits["train"].label_mask[data_config.labelled :] = False
     licences = {"scores": PACKAGES["music21"].licence, "train bank": f"{train.name}: {train.licence}"}
     leakage: dict[str, Any] = {"scores": shared_scores(scores)}
     notes: dict[str, Any] = {"licences": licences, "leakage": leakage, "scores": {split: len(members) for split, members in scores.items()}}
+    notes["score_terms"] = {"folder": read_licence(scores_archive), "files": sorted({score.rights for score in everything} - {""})}
+    notes["renderer"] = f"midirenderer {importlib.metadata.version('midirenderer')}"
     if unseen is None:
         notes["unseen"] = reason
     else:
@@ -112,6 +116,7 @@ def _fingerprint(data_config: Any, train: Bank, unseen: Bank | None) -> str:
     fields = ("clip_seconds", "sample_rate", "labelled", "unlabelled", "valid", "test", "unseen", "seed")
     made_from = {field: getattr(data_config, field) for field in fields}
     made_from |= {"format": FORMAT_VERSION, "classes": list(data_config.classes), "scores": PACKAGES["music21"].sha256}
+    made_from |= {"instruments": {name: asdict(INSTRUMENTS[name]) for name in data_config.classes}}
     made_from |= {"train_bank": train.sha256, "unseen_bank": unseen.sha256 if unseen else None}
     return sha256_json(made_from)
 

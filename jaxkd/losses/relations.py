@@ -117,6 +117,7 @@ def _correlation_backward(bias_corrected, eps, residuals, cotangent):
 _correlation.defvjp(_correlation_forward, _correlation_backward)
 
 
+@functools.partial(jax.jit, static_argnames=("bias_corrected", "eps"))
 def distance_correlation_sqr(
     x: Array, y: Array, *, bias_corrected: bool = False, where: Array | None = None, eps: tuple[float, float] | None = None
 ) -> jax.Array:
@@ -153,6 +154,7 @@ def distance_correlation_sqr(
     return _correlation(x, y, mask[:, 0].astype(dtype), bias_corrected, eps)
 
 
+@functools.partial(jax.jit, static_argnames=("bias_corrected", "group_size", "axis_name", "eps"))
 def distance_correlation_loss(
     features: Array,
     embedding: Array,
@@ -190,6 +192,7 @@ def distance_correlation_loss(
     return mean_over_groups(group_loss, features, embedding, min_rows=min_rows, group_size=group_size, where=where, axis_name=axis_name)
 
 
+@functools.partial(jax.jit, static_argnames=("kind", "group_size", "axis_name"))
 def cosine_distance_difference(
     features: Array,
     embedding: Array,

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxkd.errors import ArtefactError, unknown_name
 from jaxkd.results import numbers, plots, uncertainty
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, split_names
-from jaxkd.results.report import RENDERED
+from jaxkd.results.report import origin_lines
 
 ADVISED_SEEDS = 5
 HOW_TO_READ = [
@@ -52,7 +53,8 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
       reference: the method that the tables show differences from; the JSON has the differences between all.
 
     Returns:
-      report.json as written: {"schema": 1, "reference", "classes", "clips": {split: n}, "runs": [{"method", "seed", "fingerprint", "workdir"}], "notes": [..],
+      report.json as written: {"schema": 1, "reference", "classes", "clips": {split: n}, "notes": [..],
+      "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
       "rows": [{"method", "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
       "versus": {method: {"difference", "ci95": [low, high], "ranked"}}}]}. `ranked` is False where the interval includes zero.
 
@@ -77,7 +79,9 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
             "reference": reference,
             "classes": loaded[0].report["classes"],
             "clips": {split: len(predictions.ids) for split, predictions in loaded[0].splits.items()},
-            "runs": [{**{key: run.report[key] for key in ("method", "seed", "fingerprint")}, "workdir": str(run.workdir)} for run in loaded],
+            "runs": [
+                {**{key: run.report[key] for key in ("method", "seed", "fingerprint")}, "workdir": os.path.relpath(run.workdir, out_dir)} for run in loaded
+            ],
             "notes": _notes(loaded),
             "rows": rows,
         }
@@ -183,7 +187,7 @@ def _row(method: str, split: str, metric: str, entries: dict[str, _Entry]) -> di
 def _notes(runs: list[_Run]) -> list[str]:
     """What a reader of the tables must know: how the clips came about, what differs between the runs, what was not run."""
     first = runs[0]
-    notes = [RENDERED] if first.report["config"]["data"]["source"] == "rendered_instruments" else []
+    notes = origin_lines(first.report)
     seeds = collections.Counter(run.report["method"] for run in runs if run.report["student"])
     if seeds and min(seeds.values()) < ADVISED_SEEDS:
         notes.append(f"{min(seeds.values())} seed(s) a method: a standard deviation of so few is itself uncertain; {ADVISED_SEEDS} or more are advised.")

@@ -48,11 +48,10 @@ def plain(value: Any) -> Any:
 
 
 def flat_lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested value as (dotted name, text) pairs, lists of plain values joined by commas."""
+    """A nested value as (dotted name, text) pairs, lists joined by commas."""
     if isinstance(value, dict):
         return [line for key, item in value.items() for line in flat_lines(item, f"{prefix}.{key}" if prefix else str(key))]
     if isinstance(value, list | tuple):
-        if any(isinstance(item, dict | list | tuple) for item in value):
-            return [line for k, item in enumerate(value) for line in flat_lines(item, f"{prefix}.{k}")]
-        return [(prefix, ", ".join(map(str, value)) or "none")]
+        parts = [f"({', '.join(map(str, item))})" if isinstance(item, list | tuple) else str(item) for item in value]
+        return [(prefix, ", ".join(parts) or "none")]
     return [(prefix, str(value))]

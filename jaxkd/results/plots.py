@@ -4,17 +4,19 @@ import functools
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 INK = "#1b1f24"  # in the SVG it becomes the colour of the page's own text
 BLUE, ORANGE, GREEN, PURPLE = "#2f7fd1", "#d9730d", "#2a9d6f", "#8f63c9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#c2477f", "#7a8a1e", "#1797a6", "#a0694b")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
     "axes.titlesize": 11,
@@ -46,7 +48,7 @@ def _styled(draw: Callable[P, F]) -> Callable[P, F]:
 
 
 def _figure(width: float, height: float, rows: int, columns: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.08))
     axes = np.asarray(figure.subplots(rows, columns, sharey=sharey, squeeze=False))
     return figure, list(axes.ravel())
 
@@ -63,6 +65,7 @@ def _lines(axes: Axes, series: list[tuple[str, tuple[list[int], list[float]]]]) 
     for index, (name, (steps, values)) in enumerate(series):
         few = len(steps) < 30
         axes.plot(steps, values, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.6, marker="o" if few else None, markersize=3.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if series:
         axes.legend(loc="best", fontsize=9)
     else:
@@ -163,7 +166,6 @@ def method_scores(panels: dict[str, list[tuple[str, str, list[float]]]]) -> Figu
     rows = -(-len(panels) // columns)
     methods = max(len(entries) for entries in panels.values())
     figure, axes = _figure(9.0, rows * (1.1 + 0.38 * methods), rows, columns, sharey=True)
-    figure.get_layout_engine().set(h_pad=0.12)
     for panel, (title, entries) in zip(axes, panels.items(), strict=False):
         for row, (_, kind, values) in enumerate(entries):
             colour = BLUE if kind == "student" else ORANGE
@@ -190,7 +192,7 @@ def to_png(figure: Figure) -> bytes:
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an `<svg>` element to stand in a page: transparent, its ink the page's text colour, its ids made unique by `name`."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with matplotlib.rc_context(STYLE), matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]

@@ -12,15 +12,15 @@ from jaxkd.results import numbers, plots, uncertainty
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, read_curves, split_names
 
-RENDERED = (
-    "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers. unseen holds the same "
-    "scores as test, rendered with a sound bank that was never heard in training."
-)
+RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
+UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
+METRIC_ORDER = (*uncertainty.METRICS, "ece", "brier")
 HOW_TO_READ = [
     "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the positive and "
     "the negative class at the threshold of the config. Labels that are masked do not count.",
     "Brackets hold the 95 % bootstrap interval over the clips of the split. The difference is the student's score minus that of the teacher's linear "
-    "probe, on the same resampled clips. The interval is about the clips alone; how much training varies, only several seeds tell (--mode=compare).",
+    "probe, on the same resampled clips. Clips count as independent, also those of one score. The interval is about the clips alone; how much training "
+    "varies, only several seeds tell (--mode=compare).",
     "valid was used to choose the checkpoint; test and unseen were read once, at the end.",
 ]
 
@@ -115,7 +115,7 @@ def _results_table(report: dict[str, Any]) -> Table:
     rows = []
     probe_results = (report["teacher"] or {}).get("probe") or {}
     for split in report["intervals"]:
-        for metric, value in report["results"].get(split, {}).items():
+        for metric, value in sorted(report["results"].get(split, {}).items(), key=_by_metric):
             sides = report["intervals"][split].get(metric, {})
             probe_value = probe_results.get(split, {}).get(metric)
             student_side, probe_side = sides.get("student", {}), sides.get("probe", {})
@@ -143,9 +143,19 @@ def _cost_table(report: dict[str, Any]) -> Table:
     return Table("Cost", ["", f"student: {names[0]}", f"teacher: {names[1]}"], rows)
 
 
+def origin_lines(report: dict[str, Any]) -> list[str]:
+    """What must be said of clips that were rendered, beside any score on them; empty for others."""
+    if report["config"]["data"]["source"] != "rendered_instruments":
+        return []
+    return [RENDERED, UNSEEN] if "unseen" in report["results"] else [RENDERED]
+
+
 def _note_lines(report: dict[str, Any]) -> list[str]:
-    lines = [RENDERED] if report["config"]["data"]["source"] == "rendered_instruments" else []
-    return lines + [f"{name}: {text}" for name, text in numbers.flat_lines(report["notes"])]
+    return origin_lines(report) + [f"{name}: {text}" for name, text in numbers.flat_lines(report["notes"])]
+
+
+def _by_metric(item: tuple[str, float]) -> int:
+    return METRIC_ORDER.index(item[0]) if item[0] in METRIC_ORDER else len(METRIC_ORDER)
 
 
 def _title(report: dict[str, Any]) -> str:
@@ -165,10 +175,10 @@ def screen_table(report: dict[str, Any]) -> str:
 
 
 def _document(report: dict[str, Any], student: dict[str, Predictions], curves: plots.Curves) -> Document:
-    notes, classes = _note_lines(report), report["classes"]
+    origin, notes, classes = origin_lines(report), _note_lines(report), report["classes"]
     final = {split: scores for split, scores in report["per_class"].items() if split.startswith(("test", "unseen"))} or report["per_class"]
     panels = {split: {side: np.array(list(scores.values()), float) for side, scores in sides.items()} for split, sides in final.items()}
-    blocks: list[Table | Plot | Text] = [_results_table(report), *([Text("", notes[:1])] if notes and notes[0] == RENDERED else []), _cost_table(report)]
+    blocks: list[Table | Plot | Text] = [_results_table(report), *([Text("", [" ".join(origin)])] if origin else []), _cost_table(report)]
     if any(curves.values()):
         losses = "Left: training losses. Right: validation scores. Both over the steps of training."
         blocks.append(Plot("Training", "training_curves", losses, plots.training_curves(curves)))

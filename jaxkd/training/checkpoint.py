@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: the last states to go on from, and the best one by a validation metric. The only file that imports Orbax."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Checkpoints:
         self._last = ocp.CheckpointManager(path.absolute() / "last", options=ocp.CheckpointManagerOptions(max_to_keep=2))
         best = ocp.CheckpointManagerOptions(max_to_keep=1, best_fn=lambda metrics: metrics["metric"], best_mode="max", keep_checkpoints_without_metrics=False)
         self._best = ocp.CheckpointManager(path.absolute() / "best", options=best)
+        step = self._best.best_step()
+        self._best_metric = -math.inf if step is None else self._best.metrics(step)["metric"]
 
     def save_last(self, step: int, state: TrainState, host: dict[str, Any]) -> None:
         """Saves a state and what the host remembers (JSON values); a step that is already there is left alone."""
@@ -34,9 +37,8 @@ class Checkpoints:
 
     def save_best(self, step: int, state: TrainState, metric: float) -> None:
         """Offers a state with its validation metric; only the best offered is kept, the earlier one of equals."""
-        best = self._best.best_step()
-        known = self._best.metrics(best) if best is not None else None
-        if known is None or metric > known["metric"]:
+        if metric > self._best_metric:
+            self._best_metric = metric
             self._best.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics={"metric": metric})
 
     def latest_step(self) -> int | None:

@@ -35,6 +35,8 @@ def learning_rate(settings: Any) -> optax.Schedule:
     """Learning rate by step: linear warm-up, then a cosine to 0, or constant (which a plateau scales down)."""
     if settings.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, settings.warmup_steps, settings.steps)
+    if not settings.warmup_steps:
+        return optax.constant_schedule(settings.learning_rate)
     return optax.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup_steps)
 
 

@@ -89,7 +89,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
     params = optax.apply_updates(state.params, updates)
     return state._replace(step=state.step + 1, params=params, batch_stats=batch_stats, optimiser_state=optimiser_state), {
         **terms,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
     }
 
 

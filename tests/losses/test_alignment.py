@@ -41,7 +41,11 @@ def test_mean_over_time_keeps_the_dtype_and_sums_in_float32():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"features_expand": -1}, "embedding 4.*give -1 for both"), ({"embedding_expand": 0}, "embedding_expand is 0"), ({"features_expand": -2}, "features_expand is -2")],
+    [
+        ({"features_expand": -1}, "embedding 4.*give -1 for both"),
+        ({"embedding_expand": 0}, "embedding_expand is 0"),
+        ({"features_expand": -2}, "features_expand is -2"),
+    ],
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):

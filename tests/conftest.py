@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: the cache that a session fetches into, and a tiny rendered data set in it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jaxkd.data import prepare
+from jaxkd.data.audio_dataset import AudioDataset
+from jaxkd.data.instruments import INSTRUMENTS
+from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.files import default_cache_dir
+from jaxkd.pipeline import precompute
+from tests.small import small_config
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """$JAXKD_CACHE_DIR or the user's own cache, so that archives are fetched once for all runs."""
+    return default_cache_dir()
+
+
+@pytest.fixture(scope="session")
+def tiny_data_config() -> SimpleNamespace:
+    return SimpleNamespace(
+        source="rendered_instruments",
+        classes=tuple(INSTRUMENTS),
+        clip_seconds=3.0,
+        sample_rate=16000,
+        labelled=24,
+        unlabelled=24,
+        valid=16,
+        test=16,
+        unseen=16,
+        seed=0,
+        unseen_bank="",
+        scores_archive="",
+        train_bank_archive="",
+        unseen_bank_archive="",
+        tfds_dir="",
+        folder="",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_data_config: SimpleNamespace, cache_dir: Path) -> AudioDataset:
+    """24 labelled and 24 unlabelled train clips, 16 each of valid, test and (where a package client gives the bank) unseen."""
+    return prepare(tiny_data_config, cache_dir)
+
+
+@pytest.fixture(scope="session")
+def small_inputs(cache_dir: Path) -> tuple[AudioDataset, EmbeddingStore]:
+    """The data and the embeddings of `configs/audio.py:runlocal`, in the cache."""
+    return precompute(small_config(), cache_dir)

@@ -1,0 +1,115 @@
+"""Methods: which loss reaches which parameters, and the formulas of their totals."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from jaxkd import methods
+from jaxkd.config import default_config
+from jaxkd.errors import ConfigError
+from jaxkd.losses import distance_correlation_loss, masked_bernoulli_cross_entropy
+from jaxkd.types import Batch, StudentOutputs
+
+ROWS, FRAMES, WIDTH, DIM, LABELS = 12, 3, 8, 20, 4
+
+
+def _batch(unlabelled: int = 5) -> Batch:
+    generator = np.random.default_rng(0)
+    labels = (generator.random((ROWS, LABELS)) < 0.4).astype(np.float32)
+    mask = np.ones((ROWS, LABELS), bool)
+    mask[ROWS - unlabelled :] = False
+    return Batch(np.zeros((ROWS, 1)), labels, mask, generator.normal(size=(ROWS, 1, DIM)).astype(np.float32), np.ones(ROWS, bool))
+
+
+def _outputs() -> StudentOutputs:
+    generator = np.random.default_rng(1)
+    features = jnp.asarray(generator.normal(size=(ROWS, FRAMES, WIDTH)), jnp.float32)
+    return StudentOutputs(jnp.asarray(generator.normal(size=(ROWS, LABELS)), jnp.float32), features, (features,))
+
+
+def _build(name: str, **overrides):
+    config = default_config()
+    config.update_from_flattened_dict(overrides)
+    return methods.build(name, ml_collections.FrozenConfigDict(config), num_labels=LABELS, feature_dim=WIDTH)
+
+
+def _terms(method, outputs, batch, params=None):
+    if method.auxiliary is None:
+        return method.losses(outputs, None, batch, None), {}
+    if params is None:
+        params = method.auxiliary.init(jax.random.key(0), outputs.features, batch.embedding).get("params", {})
+    return method.losses(outputs, method.auxiliary.apply({"params": params}, outputs.features, batch.embedding), batch, None), params
+
+
+def _norm(tree) -> float:
+    return float(optax.tree.norm(tree))
+
+
+def test_baseline_is_the_masked_cross_entropy():
+    batch, outputs = _batch(), _outputs()
+    terms, _ = _terms(_build("baseline"), outputs, batch)
+    assert float(terms["loss"]) == pytest.approx(float(masked_bernoulli_cross_entropy(outputs.logits, batch.labels, batch.label_mask)))
+
+
+def test_east_weighs_label_loss_and_distance():
+    batch, outputs = _batch(), _outputs()
+    terms, _ = _terms(_build("east", **{"east.weight": 0.7}), outputs, batch)
+    label = masked_bernoulli_cross_entropy(outputs.logits, batch.labels, batch.label_mask)
+    distance = distance_correlation_loss(outputs.features.mean(axis=1), batch.embedding[:, 0])
+    assert float(terms["loss"]) == pytest.approx(0.3 * float(label) + 0.7 * float(distance), rel=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["distance_correlation", "fitnet"])
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_gradient_table_of_compression(distance, stop_gradient):
+    method = _build("compressed", **{"distance.name": distance, "compressed.stop_gradient": stop_gradient})
+    batch, outputs = _batch(), _outputs()
+    _, params = _terms(method, outputs, batch)
+
+    def term(name):
+        def value(params, features, logits):
+            return _terms(method, outputs._replace(features=features, logits=logits), batch, params)[0][name]
+
+        return jax.grad(value, argnums=(0, 1, 2))(params, outputs.features, outputs.logits)
+
+    auxiliary, features, logits = term("label_loss")
+    assert _norm(logits) > 0
+    assert _norm((auxiliary, features)) == 0
+    auxiliary, features, logits = term("distance")
+    assert _norm(features) > 0
+    assert _norm((auxiliary["head"], logits)) == 0
+    assert (_norm(auxiliary["transformation"]) > 0) is not stop_gradient
+    assert ("adapter" in auxiliary) is (distance == "fitnet")
+    auxiliary, features, logits = term("teacher_loss")
+    assert min(_norm(auxiliary["transformation"]), _norm(auxiliary["head"])) > 0
+    assert _norm((features, logits, auxiliary.get("adapter", {}))) == 0
+
+
+@pytest.mark.parametrize("name", ["east", "compressed"])
+def test_unlabelled_rows_move_the_distance_and_nothing_else(name):
+    method, outputs = _build(name), _outputs()
+    batch = _batch(unlabelled=5)
+    altered = batch.embedding.copy()
+    altered[-5:] *= -2.0
+    before, params = _terms(method, outputs, batch)
+    after, _ = _terms(method, outputs, batch._replace(embedding=altered), params)
+    assert float(before["distance"]) != float(after["distance"])
+    assert float(before["label_loss"]) == float(after["label_loss"])
+    if name == "compressed":
+        assert float(before["teacher_loss"]) == float(after["teacher_loss"])
+
+
+def test_compact_width_is_the_students_unless_set():
+    batch, outputs = _batch(), _outputs()
+    _, params = _terms(_build("compressed"), outputs, batch)
+    assert params["transformation"]["output"]["kernel"].shape == (DIM, WIDTH)
+    _, params = _terms(_build("compressed", **{"compressed.features": 5}), outputs, batch)
+    assert params["transformation"]["output"]["kernel"].shape == (DIM, 5)
+
+
+def test_unknown_method_shows_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown method 'compresed'. Did you mean 'compressed'\?"):
+        methods.check("compresed")

@@ -1,0 +1,44 @@
+"""Writes the loss terms, gradients and batch statistics of one step of each method on the devices of this process; test_parallel.py runs it."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from jaxkd import pipeline
+from jaxkd.files import default_cache_dir
+from jaxkd.training.experiment import assemble
+from jaxkd.training.step import train_step
+from tests.small import small_config
+
+
+def main() -> None:
+    mode, out = sys.argv[1:3]
+    arrays = {"devices": np.array(jax.device_count())}
+    for name in sys.argv[3:]:
+        method, _, distance = name.partition("+")
+        config = small_config(method=method)
+        config.parallel.mode = mode
+        config.distance.name = distance or "distance_correlation"
+        config.distance.group_size = 16
+        config.training.time_mask = 20
+        dataset, store = pipeline.precompute(config, default_cache_dir())
+        assembly = assemble(config, dataset, store)
+        # the momentum of an optimiser without decay is the gradient itself
+        keep_gradient = optax.trace(decay=0.0)
+        experiment = assembly.experiment._replace(optimiser=keep_gradient)
+        state = assembly.devices.replicate(assembly.state._replace(optimiser_state=keep_gradient.init(assembly.state.params)))
+        step = assembly.devices.compile(lambda state, batch, *, axis_name, experiment=experiment: train_step(experiment, state, batch, axis_name=axis_name))
+        # away from the start, where half of the convolutions are zero
+        state = state._replace(params=jax.tree.map(lambda x: x + 0.01, state.params))
+        state, terms = step(state, assembly.devices.shard(assembly.loader.batch(1)))
+        arrays |= {f"{name}/terms/{key}": np.asarray(value) for key, value in terms.items()}
+        arrays |= {f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)}
+        arrays |= {f"{name}/statistics{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.batch_stats)}
+    np.savez(Path(out), **arrays)
+
+
+if __name__ == "__main__":
+    main()

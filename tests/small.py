@@ -1,0 +1,23 @@
+"""The tiny experiment that whole-program tests share: `configs/audio.py:runlocal`, on real rendered clips and the real teacher."""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def load_config(name: str, argument: str) -> ml_collections.ConfigDict:
+    """The config of `configs/NAME.py:ARGUMENT`."""
+    module_spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+def small_config(*, method: str = "compressed") -> ml_collections.ConfigDict:
+    """`configs/audio.py:method=METHOD,runlocal`."""
+    return load_config("audio", f"method={method},runlocal")

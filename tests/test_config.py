@@ -1,0 +1,91 @@
+"""Configuration: what is refused, with which words, before any device; fingerprints; string arguments."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxkd import config as configs
+from jaxkd import pipeline
+from jaxkd.errors import ConfigError
+from tests.small import load_config
+
+BAD = [
+    ("method", "compresed", "unknown method 'compresed'. Did you mean 'compressed'?"),
+    ("teacher.name", "MTT_musicn", "Did you mean 'MTT_musicnn'?"),
+    ("teacher.embedding", "max_mean", "Did you mean 'max_mean_pool'?"),
+    ("student.name", "cp_resnett", "Did you mean 'cp_resnet'?"),
+    ("data.source", "rendered", "unknown data source 'rendered'"),
+    ("data.labelled", 0, "config.data.labelled is 0, but must be an integer of at least 1."),
+    ("data.unlabelled", -5, "config.data.unlabelled is -5, but must be an integer of at least 0."),
+    ("training.steps", -1, "config.training.steps is -1"),
+    ("training.batch_size", 301, "training.batch_size is 301, larger than the data set of 300 labelled clips"),
+    ("training.unlabelled_ratio", 50, "more than the 900 there are"),
+    ("training.learning_rate", 0.0, "config.training.learning_rate is 0.0, but must be above 0."),
+    ("training.warmup_steps", 100_000, "not below training.steps"),
+    ("training.schedule", "linear", "one of cosine, plateau, constant"),
+    ("training.early_stop_patience", 3, "needs training.schedule='plateau'"),
+    ("east.weight", 1.5, "config.east.weight is 1.5, but must be between 0 and 1."),
+    ("frontend.fmax", 9000.0, "above half the sample rate (8000.0 Hz)"),
+    ("frontend.window", 2048, "above n_fft 1024"),
+    ("distance.group_size", 1, "a group needs at least 2 rows"),
+    ("distance.features_expand", 2, "both -1 (mean over time), or both a number of repeats"),
+    ("name", "a/b", "it names a folder"),
+    ("compare.methods", ("baseline", "esat"), "Did you mean 'east'?"),
+    ("compare.seeds", (), "must each name at least one"),
+    ("data.classes", ("piano", "piano"), "at least 2 different names"),
+    ("store.dtype", "int8", "one of float16, float32"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD, ids=[field for field, _, _ in BAD])
+def test_bad_value_is_named_with_its_limit(field, value, message):
+    config = configs.default_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError) as caught:
+        pipeline.check(config)
+    assert message in str(caught.value)
+
+
+def test_wrong_type_and_unknown_field():
+    config = configs.default_config()
+    with config.ignore_type():
+        config.training.steps = 2.5
+    with pytest.raises(ConfigError, match="config.training.steps is 2.5, but must be of type int"):
+        pipeline.check(config)
+    config = configs.default_config()
+    config.training.stepz = 3
+    with pytest.raises(ConfigError, match="unknown config field 'training.stepz'. Did you mean 'training.steps'"):
+        pipeline.check(config)
+
+
+def test_shipped_configs_are_good():
+    for argument in ("", "runlocal", "method=east", "teacher=MSD_vgg,method=probe", "student=cp_resnet"):
+        pipeline.check(load_config("audio", argument))
+
+
+def test_string_argument():
+    values = configs.parse_arg("method=east,runlocal", method="x", size=3, rate=0.5, runlocal=False)
+    assert values.to_dict() == {"method": "east", "size": 3, "rate": 0.5, "runlocal": True}
+    assert configs.parse_arg("size=7,rate=1,runlocal=false", size=3, rate=0.5, runlocal=True).to_dict() == {"size": 7, "rate": 1.0, "runlocal": False}
+    for argument, message in (("metod=x", "Did you mean 'method'"), ("size=a", "not of type int"), ("method", "needs a value"), ("runlocal=maybe", "not a boolean")):
+        with pytest.raises(ConfigError, match=message):
+            configs.parse_arg(argument, method="x", size=3, runlocal=False)
+
+
+def test_fingerprint_depends_on_results_alone():
+    config = configs.default_config()
+    original = configs.fingerprint(config)
+    config.data.scores_archive = "elsewhere.whl"
+    config.compare.seeds = (5,)
+    assert configs.fingerprint(config) == original
+    config.training.steps += 1
+    assert configs.fingerprint(config) != original
+
+
+def test_validation_imports_neither_jax_nor_tensorflow():
+    code = (
+        "import sys; from jaxkd import pipeline; from tests.small import small_config; pipeline.check(small_config());"
+        "assert not {'jax', 'flax', 'tensorflow', 'orbax'} & set(sys.modules), set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,53 @@
+"""Sharding does not change the maths: one step on one device equals the same step split over several, under jit and pmap."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxkd.errors import ConfigError
+from jaxkd.parallel import Devices, row_keys
+
+METHODS = ("baseline", "east", "compressed", "compressed+fitnet")
+ROOT = Path(__file__).parent.parent
+
+
+def _run(tmp_path: Path, mode: str, devices: int) -> dict[str, np.ndarray]:
+    out = tmp_path / f"{mode}{devices}.npz"
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-m", "tests.parallel_gradients", mode, str(out), *METHODS], cwd=ROOT, env=environment, check=True)
+    with np.load(out) as arrays:
+        assert int(arrays["devices"]) == devices
+        return dict(arrays)
+
+
+@pytest.mark.slow
+def test_gradients_do_not_depend_on_devices_or_wrapper(small_inputs, tmp_path):
+    one = _run(tmp_path, "jit", 1)
+    for mode, devices in (("jit", 4), ("pmap", 4)):
+        several = _run(tmp_path, mode, devices)
+        assert several.keys() == one.keys()
+        for name, expected in one.items():
+            if name != "devices":
+                apart = np.linalg.norm(several[name] - expected)
+                assert apart <= 1e-5 * np.linalg.norm(expected) + 1e-7, f"{mode} on {devices} devices: {name} is {apart:.1e} away"
+
+
+def test_indivisible_batch_names_sizes_that_fit():
+    class Three:
+        mesh = type("Mesh", (), {"size": 3})
+
+    with pytest.raises(ConfigError, match=r"training.batch_size: a batch of 32 rows does not split over 3 devices: 30 and 33 do"):
+        Devices.require_divisible(Three(), 32, "training.batch_size")
+
+
+def test_row_keys_are_those_of_the_global_batch():
+    key = jax.random.key(3)
+    whole = jax.random.key_data(row_keys(key, 6, None))
+    halves = jax.vmap(lambda _: jax.random.key_data(row_keys(key, 3, "data")), axis_name="data")(np.zeros(2))
+    np.testing.assert_array_equal(halves.reshape(6, -1), whole)
+    assert len(np.unique(whole, axis=0)) == 6

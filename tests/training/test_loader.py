@@ -1,0 +1,75 @@
+"""Training batches: permutations without a dropped remainder, as a pure function of the step, labelled and unlabelled rows apart."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from jaxkd.data.loader import TrainLoader, eval_batches, stream_indices
+from jaxkd.errors import ConfigError
+
+
+def _loader(dataset, **overrides):
+    return TrainLoader(dataset, None, **{"batch_size": 5, "unlabelled_ratio": 3, "mixup_alpha": 0.3, "seed": 1} | overrides)
+
+
+def test_each_epoch_of_a_stream_is_a_permutation_whatever_the_batch():
+    whole = stream_indices(7, 0, 21, seed=3, stream="labelled")
+    for epoch in range(3):
+        assert sorted(whole[epoch * 7 : epoch * 7 + 7]) == list(range(7))
+    assert not np.array_equal(whole[:7], whole[7:14])
+    pieces = [stream_indices(7, start, 3, seed=3, stream="labelled") for start in range(0, 21, 3)]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    assert not np.array_equal(whole, stream_indices(7, 0, 21, seed=4, stream="labelled"))
+
+
+def test_rows_are_labelled_then_unlabelled_one_to_three(tiny_dataset):
+    loader = _loader(tiny_dataset)
+    assert loader.rows == 20
+    batch = loader.batch(4)
+    known = batch.rows.label_mask.any(axis=1)
+    assert known.tolist() == [True] * 5 + [False] * 15
+    assert batch.partners.label_mask.any(axis=1).tolist() == known.tolist()
+    assert batch.rows.inputs.dtype == np.int16
+    assert (batch.mixup_weight >= 0.5).all()
+    assert (batch.mixup_weight <= 1).all()
+
+
+def test_every_labelled_clip_is_seen_equally_often(tiny_dataset):
+    loader = _loader(tiny_dataset)
+    seen = collections.Counter(name for step in range(24) for name in loader.ids(step)[:5])
+    assert len(seen) == 24
+    assert set(seen.values()) == {5}
+
+
+def test_baseline_gets_the_same_labelled_examples(tiny_dataset):
+    with_unlabelled, without = _loader(tiny_dataset), _loader(tiny_dataset, unlabelled_ratio=0)
+    for step in range(6):
+        assert with_unlabelled.ids(step)[:5] == without.ids(step)
+
+
+def test_batches_from_any_step_equal_those_of_an_uninterrupted_run(tiny_dataset):
+    loader = _loader(tiny_dataset)
+    late = list(loader.batches(2, 5))
+    assert len(late) == 3
+    for batch, step in zip(late, range(2, 5), strict=True):
+        again = _loader(tiny_dataset).batch(step)
+        np.testing.assert_array_equal(batch.rows.inputs, again.rows.inputs)
+        np.testing.assert_array_equal(batch.partners.inputs, again.partners.inputs)
+        np.testing.assert_array_equal(batch.mixup_weight, again.mixup_weight)
+
+
+def test_evaluation_covers_every_example_once_and_pads(tiny_dataset):
+    ids = tiny_dataset.splits["valid"]
+    batches = list(eval_batches(tiny_dataset, None, ids, 6))
+    assert {len(batch.where) for batch in batches} == {6}
+    assert sum(int(batch.where.sum()) for batch in batches) == len(ids) == 16
+    rows = np.concatenate([batch.inputs[batch.where] for batch in batches])
+    np.testing.assert_array_equal(rows, tiny_dataset.gather(ids))
+
+
+def test_batch_larger_than_the_data_is_refused(tiny_dataset):
+    with pytest.raises(ConfigError, match="draws 25 labelled rows, but the training split has 24"):
+        _loader(tiny_dataset, batch_size=25)
+    with pytest.raises(ConfigError, match="draws 30 unlabelled rows, but the training split has 24"):
+        _loader(tiny_dataset, unlabelled_ratio=6)

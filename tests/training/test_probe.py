@@ -1,0 +1,40 @@
+"""The probe on the real embeddings: masks, degenerate labels, what it finds."""
+
+import numpy as np
+import pytest
+
+from jaxkd.results.evaluation import clip_embeddings
+from jaxkd.training.probe import INVERSE_PENALTIES, fit_probe
+
+
+@pytest.fixture(scope="module")
+def splits(small_inputs):
+    dataset, store = small_inputs
+    return {split: (clip_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for split, ids in dataset.splits.items()}
+
+
+def test_finds_instruments_better_than_chance(splits):
+    probe = fit_probe(splits["train"], splits["valid"])
+    assert probe.inverse_penalty in INVERSE_PENALTIES
+    for split in ("test", "unseen"):
+        labels, scores = splits[split][1], probe.scores(splits[split][0])
+        assert scores[labels == 1].mean() > 1.5 * scores[labels == 0].mean()
+
+
+def test_masked_labels_do_not_count(splits):
+    embedding, labels, _ = splits["valid"]
+    mask = np.ones(labels.shape, bool)
+    mask[::3] = False
+    altered = np.where(mask, labels, 1 - labels)
+    one, other = (fit_probe((embedding, values, mask), splits["test"]) for values in (labels, altered))
+    np.testing.assert_array_equal(one.kernel, other.kernel)
+    np.testing.assert_array_equal(one.bias, other.bias)
+
+
+def test_a_label_without_a_positive_gets_its_prior(splits):
+    embedding, labels, mask = splits["valid"]
+    labels = labels.copy()
+    labels[:, 2] = 0
+    probe = fit_probe((embedding, labels, mask), splits["test"])
+    assert not probe.kernel[:, 2].any()
+    np.testing.assert_allclose(probe.scores(embedding)[:, 2], 0.5 / (len(labels) + 1), rtol=1e-5)
