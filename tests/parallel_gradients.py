@@ -35,7 +35,9 @@ def main() -> None:
         state = state._replace(params=jax.tree.map(lambda x: x + 0.01, state.params))
         state, terms = step(state, assembly.devices.shard(assembly.loader.batch(1)))
         arrays |= {f"{name}/terms/{key}": np.asarray(value) for key, value in terms.items()}
-        arrays |= {f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)}
+        arrays |= {
+            f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)
+        }
         arrays |= {f"{name}/statistics{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.batch_stats)}
     np.savez(Path(out), **arrays)
 

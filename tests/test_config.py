@@ -51,11 +51,11 @@ def test_wrong_type_and_unknown_field():
     config = configs.default_config()
     with config.ignore_type():
         config.training.steps = 2.5
-    with pytest.raises(ConfigError, match="config.training.steps is 2.5, but must be of type int"):
+    with pytest.raises(ConfigError, match=r"config.training.steps is 2.5, but must be of type int"):
         pipeline.check(config)
     config = configs.default_config()
     config.training.stepz = 3
-    with pytest.raises(ConfigError, match="unknown config field 'training.stepz'. Did you mean 'training.steps'"):
+    with pytest.raises(ConfigError, match=r"unknown config field 'training.stepz'. Did you mean 'training.steps'"):
         pipeline.check(config)
 
 
@@ -68,7 +68,12 @@ def test_string_argument():
     values = configs.parse_arg("method=east,runlocal", method="x", size=3, rate=0.5, runlocal=False)
     assert values.to_dict() == {"method": "east", "size": 3, "rate": 0.5, "runlocal": True}
     assert configs.parse_arg("size=7,rate=1,runlocal=false", size=3, rate=0.5, runlocal=True).to_dict() == {"size": 7, "rate": 1.0, "runlocal": False}
-    for argument, message in (("metod=x", "Did you mean 'method'"), ("size=a", "not of type int"), ("method", "needs a value"), ("runlocal=maybe", "not a boolean")):
+    for argument, message in (
+        ("metod=x", "Did you mean 'method'"),
+        ("size=a", "not of type int"),
+        ("method", "needs a value"),
+        ("runlocal=maybe", "not a boolean"),
+    ):
         with pytest.raises(ConfigError, match=message):
             configs.parse_arg(argument, method="x", size=3, runlocal=False)
 

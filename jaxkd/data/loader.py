@@ -1,6 +1,6 @@
 """Batches by example id, joined with embeddings. A training batch is a pure function of the step, so a data position is one integer."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -62,16 +62,17 @@ class TrainLoader:
 
     def __init__(self, dataset: AudioDataset, embeddings: Gatherable | None, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int):
         train = dataset.splits["train"]
-        labelled = dataset.label_mask(train).any(axis=1)
+        labelled = np.any(dataset.label_mask(train), axis=1)
         self._pools = {
-            "labelled": [name for name, known in zip(train, labelled, strict=True) if known],
-            "unlabelled": [name for name, known in zip(train, labelled, strict=True) if not known],
+            "labelled": [train[row] for row in np.flatnonzero(labelled)],
+            "unlabelled": [train[row] for row in np.flatnonzero(~labelled)],
         }
         self._sizes = {"labelled": batch_size, "unlabelled": batch_size * unlabelled_ratio if self._pools["unlabelled"] else 0}
         for stream, size in self._sizes.items():
             if size > len(self._pools[stream]):
                 raise ConfigError(
-                    f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower training.batch_size or training.unlabelled_ratio."
+                    f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: "
+                    "lower training.batch_size or training.unlabelled_ratio."
                 )
         self._dataset, self._embeddings, self._alpha, self._seed = dataset, embeddings, mixup_alpha, seed
 
@@ -98,7 +99,7 @@ class TrainLoader:
         weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
         return TrainBatch(rows, gather_batch(self._dataset, self._embeddings, partners), np.maximum(weight, 1 - weight))
 
-    def batches(self, start: int, stop: int) -> Iterator[TrainBatch]:
+    def batches(self, start: int, stop: int) -> Generator[TrainBatch]:
         """The batches of steps `start .. stop - 1`, read one ahead in a thread."""
         with ThreadPoolExecutor(max_workers=1) as executor:
             ahead = executor.submit(self.batch, start) if start < stop else None

@@ -11,14 +11,14 @@ import sys
 import wave
 
 import numpy as np
-from scipy.signal import resample_poly
 
 JOB = struct.Struct("<5I")
 
 
 def render(bank: bytes, midi: bytes, clips: int, period: int, points: int, rate: int) -> np.ndarray:
     """Float32 [clips, points], mono at `rate`."""
-    import midirenderer  # here, so that the protocol can be read where there is no renderer
+    import midirenderer  # here, so that the protocol can be read quickly, and where there is no renderer
+    from scipy.signal import resample_poly
 
     with wave.open(io.BytesIO(midirenderer.render_wave_from(bank, midi))) as file:
         rendered_rate, channels = file.getframerate(), file.getnchannels()

@@ -44,7 +44,7 @@ def resampled_metrics(predictions: Predictions, weights: np.ndarray, *, f1_thres
     """
     samples = {}
     for metric in METRICS:
-        values = metrics._resampled(metric, predictions.labels, predictions.scores, predictions.label_mask, weights, f1_threshold)
+        values = metrics.resampled(metric, predictions.labels, predictions.scores, predictions.label_mask, weights, f1_threshold)
         defined = np.isfinite(values)
         samples[metric] = _divide(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
     return samples

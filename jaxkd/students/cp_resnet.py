@@ -11,8 +11,8 @@ def cp_resnet(*, num_outputs: int, axis_name: str | None = None) -> CPResNet:
 
 
 def cp_resnet_small(*, num_outputs: int, axis_name: str | None = None) -> CPResNet:
-    """The default on a CPU: six blocks of 3x3 convolutions, 32-64-128 channels, 0.69 M parameters."""
-    stages = (Stage(32, (_PLAIN, _PLAIN), pool_after=(1,)), Stage(64, (_PLAIN, _PLAIN), pool_after=(1,)), Stage(128, (_PLAIN, _PLAIN)))
+    """The default on a CPU: five blocks of 3x3 convolutions, 32-64-128 channels, 0.67 M parameters."""
+    stages = (Stage(32, (_PLAIN,), pool_after=(0,)), Stage(64, (_PLAIN, _PLAIN), pool_after=(1,)), Stage(128, (_PLAIN, _PLAIN)))
     return CPResNet(num_outputs=num_outputs, stem_channels=16, stages=stages, pool_stem=True, axis_name=axis_name)
 
 

@@ -28,7 +28,8 @@ class Checkpoints:
         best = ocp.CheckpointManagerOptions(max_to_keep=1, best_fn=lambda metrics: metrics["metric"], best_mode="max", keep_checkpoints_without_metrics=False)
         self._best = ocp.CheckpointManager(path.absolute() / "best", options=best)
         step = self._best.best_step()
-        self._best_metric = -math.inf if step is None else self._best.metrics(step)["metric"]
+        known = None if step is None else self._best.metrics(step)
+        self._best_metric = -math.inf if known is None else float(known["metric"])
 
     def save_last(self, step: int, state: TrainState, host: dict[str, Any]) -> None:
         """Saves a state and what the host remembers (JSON values); a step that is already there is left alone."""
@@ -81,5 +82,6 @@ def _restore(manager: ocp.CheckpointManager, step: int | None, args: Any) -> Any
         return manager.restore(step, args=args)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ArtefactError(
-            f"checkpoint {manager.directory}/{step} is damaged ({str(error).splitlines()[0]}): remove that folder; the run goes on from the one before it, or from the start."
+            f"checkpoint {manager.directory}/{step} is damaged ({str(error).splitlines()[0]}): "
+            "remove that folder; the run goes on from the one before it, or from the start."
         ) from error

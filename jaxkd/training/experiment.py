@@ -57,7 +57,7 @@ def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Norma
     return Normalisation(embedding.mean(axis=0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))
 
 
-def assemble(config: ml_collections.ConfigDict, dataset: AudioDataset, store: EmbeddingStore) -> Assembly:
+def assemble(config: Any, dataset: AudioDataset, store: EmbeddingStore) -> Assembly:
     """Builds everything that training and evaluation need.
 
     Raises:

@@ -13,7 +13,13 @@ from jaxkd.types import Gatherable
 
 
 def predict(
-    evaluate: Callable[[TrainState, Any], Any], state: TrainState, dataset: AudioDataset, embeddings: Gatherable | None, ids: list[str], batch_size: int, devices: Devices
+    evaluate: Callable[[TrainState, Any], Any],
+    state: TrainState,
+    dataset: AudioDataset,
+    embeddings: Gatherable | None,
+    ids: list[str],
+    batch_size: int,
+    devices: Devices,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Scores of every example of a split, each once.
 

@@ -97,7 +97,12 @@ def train(
         start, plateau = int(state.step), Plateau(**host["plateau"])
     log = MetricsLog(metrics_path, start)
     pending: list[dict[str, jax.Array]] = []
-    with InterruptGuard() as guard, _bar(start, settings.steps) as bar, contextlib.closing(log), contextlib.closing(loader.batches(start, settings.steps)) as batches:
+    with (
+        InterruptGuard() as guard,
+        _bar(start, settings.steps) as bar,
+        contextlib.closing(log),
+        contextlib.closing(loader.batches(start, settings.steps)) as batches,
+    ):
         for step, batch in enumerate(batches, start=start + 1):
             if plateau.stops(settings):
                 break

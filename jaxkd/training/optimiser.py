@@ -24,11 +24,11 @@ def make_optimiser(settings: Any, method: Method) -> optax.GradientTransformatio
         adam = [decay, optax.scale_by_adam()] if settings.optimiser == "adam" else [optax.scale_by_adam(), decay]
         return optax.chain(optax.clip_by_global_norm(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings)))
 
-    def groups(params: dict[str, Any]) -> dict[str, Any]:
-        sides = {name: jax.tree.map(lambda _: "teacher" if name in method.teacher_side else "student", tree) for name, tree in params["auxiliary"].items()}
-        return {"student": jax.tree.map(lambda _: "student", params["student"]), "auxiliary": sides}
+    def group(path: tuple[Any, ...], _: Any) -> str:
+        on_teacher_side = path[0].key == "auxiliary" and path[1].key in method.teacher_side
+        return "teacher" if on_teacher_side else "student"
 
-    return optax.multi_transform({"student": chain(), "teacher": chain()}, groups)
+    return optax.multi_transform({"student": chain(), "teacher": chain()}, lambda params: jax.tree.map_with_path(group, params))
 
 
 def learning_rate(settings: Any) -> optax.Schedule:

@@ -56,7 +56,7 @@ def _augmented(experiment: Experiment, batch: TrainBatch, key: jax.Array, axis_n
     rows = prepare(0, batch.rows)
     if batch.partners is None:
         return rows
-    return mixup(rows, prepare(1, batch.partners), batch.mixup_weight, mask=experiment.mixup_mask)
+    return mixup(rows, prepare(1, batch.partners), jnp.asarray(batch.mixup_weight), mask=experiment.mixup_mask)
 
 
 def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, axis_name: str | None = None) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxkd.data import prepare
-from jaxkd.data.rendered import check_config
+from jaxkd.data.rendered_config import check_config
 from jaxkd.errors import ConfigError, ResourceError
 
 

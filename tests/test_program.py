@@ -1,0 +1,228 @@
+"""The whole program as a user runs it: `python -m jaxkd.main --config=configs/audio.py:runlocal` on real data with the real teacher."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# ml_collections loads a config file by a deprecated method
+COMMAND = [sys.executable, "-W", "error", "-W", "ignore:the load_module() method:DeprecationWarning", "-m", "jaxkd.main", "--config=configs/audio.py:runlocal"]
+
+
+def _start(workdir: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([*COMMAND, f"--workdir={workdir}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _run(workdir: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
+    process = _start(workdir, *arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == status, f"exit status {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def _parameters(workdir: Path) -> dict[str, np.ndarray]:
+    with np.load(workdir / "student" / "parameters.npz") as arrays:
+        return dict(arrays)
+
+
+def _assert_equal_students(one: Path, other: Path) -> None:
+    ours, theirs = _parameters(one), _parameters(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(small_inputs, tmp_path_factory) -> Path:
+    """One whole run; the screen's text is beside it in out.txt."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    out, _ = _run(workdir)
+    (workdir.parent / "out.txt").write_text(out)
+    return workdir
+
+
+@pytest.mark.slow
+def test_run_leaves_every_artefact_and_prints_the_table(finished):
+    for name in ("config.json", "environment.json", "metrics.jsonl", "checkpoints", "student/parameters.npz", "student/config.json", "evaluation.json"):
+        assert (finished / name).exists(), name
+    report = json.loads((finished / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["method"] == "compressed"
+    assert report["student"]["parameters"] == sum(value.size for name, value in _parameters(finished).items() if name.startswith("params/"))
+    assert report["student"]["parameters"] < report["teacher"]["parameters"]
+    assert set(report["results"]) == set(report["teacher"]["probe"]) >= {"valid", "test"}
+    out = (finished.parent / "out.txt").read_text()
+    for split, metrics in report["results"].items():
+        assert split in out
+        assert f"{metrics['map']:.3f}" in out
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == "valid"] == [10, 20, 30]
+    assert {"loss", "label_loss", "distance", "teacher_loss"} <= lines[0]["values"].keys()
+
+
+@pytest.mark.slow
+def test_the_student_holds_nothing_of_the_teacher(finished):
+    assert not [name for name in _parameters(finished) if "transformation" in name or "auxiliary" in name]
+
+
+@pytest.mark.slow
+def test_again_prints_the_report_and_trains_nothing(finished):
+    before = (finished / "student" / "parameters.npz").stat().st_mtime_ns
+    started = time.monotonic()
+    out, _ = _run(finished)
+    assert time.monotonic() - started < 60
+    assert "map" in out
+    assert (finished / "student" / "parameters.npz").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_continued_equals_never_stopped(finished, tmp_path):
+    workdir = tmp_path / "killed"
+    process = _start(workdir, "--mode=train")
+    for _ in range(1200):
+        if (workdir / "checkpoints" / "last" / "10").is_dir():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (workdir / "student").exists()
+    _run(workdir, "--mode=train")
+    _assert_equal_students(workdir, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_continues(finished, tmp_path, number, status):
+    workdir = tmp_path / "stopped"
+    process = _start(workdir, "--mode=train")
+    for _ in range(1200):
+        if (workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").read_text():
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert "is saved; the same command goes on from there" in err
+    assert any((workdir / "checkpoints" / "last").iterdir())
+    _run(workdir, "--mode=train")
+    _assert_equal_students(workdir, finished)
+
+
+@pytest.mark.slow
+def test_no_tensorflow_is_imported(small_inputs, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from jaxkd import pipeline; from jaxkd.files import default_cache_dir; from tests.small import small_config\n"
+        "config = small_config(method='baseline'); config.training.steps = 4\n"
+        f"pipeline.check(config); pipeline.run(config, Path({str(tmp_path)!r}), default_cache_dir())\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_compare_makes_one_table_and_keeps_finished_runs(small_inputs, tmp_path):
+    workdir = tmp_path / "compare"
+    arguments = ("--mode=compare", "--config.training.steps=6", "--config.compare.methods=('probe','baseline','east')", "--config.compare.seeds=(0,1)")
+    out, _ = _run(workdir, *arguments)
+    for method in ("probe", "baseline", "east"):
+        assert method in out
+    rows = json.loads((workdir / "report.json").read_text())["rows"]
+    assert {(row["method"], row["n"]) for row in rows} == {("probe", 1), ("baseline", 2), ("east", 2)}
+    student = workdir / "runs" / "east-seed1" / "student" / "parameters.npz"
+    before = student.stat().st_mtime_ns
+    shutil.rmtree(workdir / "runs" / "baseline-seed1")
+    _run(workdir, *arguments)
+    assert student.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_damage_is_named(finished, tmp_path):
+    """A student whose bytes differ from its checksum; predictions that are cut."""
+    workdir = tmp_path / "damaged"
+    shutil.copytree(finished, workdir)
+    for name in ("evaluation.json", "report.json"):
+        (workdir / name).unlink()
+    parameters = workdir / "student" / "parameters.npz"
+    parameters.write_bytes(parameters.read_bytes()[:-100])
+    _, err = _run(workdir, "--mode=evaluate", status=3)
+    assert "parameters.npz is missing or does not have the checksum" in err
+    shutil.rmtree(workdir)
+    shutil.copytree(finished, workdir)
+    predictions = workdir / "predictions" / "test.npz"
+    predictions.write_bytes(predictions.read_bytes()[:100])
+    _, err = _run(workdir, "--mode=report", status=3)
+    assert "predictions/test.npz" in err
+
+
+@pytest.mark.slow
+def test_workdir_of_another_config_names_the_differing_fields(finished):
+    _, err = _run(finished, "--config.training.learning_rate=0.5", "--config.seed=7", status=2)
+    assert "belongs to another config" in err
+    assert "training.learning_rate: 0.5 here, 0.001 there" in err
+    assert "seed: 7 here, 0 there" in err
+
+
+def test_workdir_without_write_permission(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    _, err = _run(blocked / "run", status=3)
+    assert "The workdir" in err
+    assert "cannot be written to" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py"], "configs/none.py"),
+        (["--config=configs/audio.py:metod=east"], "unknown config argument 'metod'. Did you mean 'method'?"),
+        (["--config.data.sed=1"], 'Did you mean "seed"'),
+        (["--config.training.steps=many"], "invalid literal for int() with base 10: 'many'"),
+        (["--config.method=esat"], "Did you mean 'east'?"),
+        (["--config.training.batch_size=0"], "config.training.batch_size is 0"),
+        (["--config.data.unseen=500"], "unseen clips are test clips"),
+        (["--mode=trian"], "trian"),
+        (["--wordkir=x"], "wordkir"),
+        (["somewhere"], "unexpected argument 'somewhere'"),
+        (["--remove=all"], "--remove goes with --mode=cache"),
+    ],
+)
+def test_bad_usage_is_status_2(tmp_path, arguments, message):
+    _, err = _run(tmp_path / "run", *arguments, status=2)
+    assert message in err
+    assert not (tmp_path / "run").exists()
+    assert "Traceback" not in err
+
+
+def test_missing_config_and_help():
+    missing = subprocess.run([sys.executable, "-m", "jaxkd.main"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert "--config is missing" in missing.stderr
+    shown = subprocess.run([sys.executable, "-m", "jaxkd.main", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0
+    for word in ("--workdir", "--mode", "--cache_dir", "compare", "Exit status"):
+        assert word in shown.stdout
+
+
+def test_cache_lists_licences_and_removes(cache_dir, small_inputs, tmp_path):
+    copy = tmp_path / "cache" / "packages"
+    copy.mkdir(parents=True)
+    for archive in (cache_dir / "packages").iterdir():
+        os.link(archive, copy / archive.name) if archive.stat().st_dev == copy.stat().st_dev else shutil.copy(archive, copy)
+    command = [sys.executable, "-m", "jaxkd.main", "--mode=cache", f"--cache_dir={tmp_path / 'cache'}"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for words in ("musicnn-0.1.0-py3-none-any.whl", "licence: ISC", "licence: BSD-3-Clause"):
+        assert words in listed
+    subprocess.run([*command, "--remove=packages/musicnn-0.1.0-py3-none-any.whl"], cwd=ROOT, capture_output=True, check=True)
+    assert not (copy / "musicnn-0.1.0-py3-none-any.whl").exists()
+    wrong = subprocess.run([*command, "--remove=packages/musicn"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "unknown cache entry" in wrong.stderr
