@@ -8,6 +8,7 @@ Command: python -m benchmarks.store_gather   (2 cores: about a minute, 400 MB of
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def main() -> None:
     print(f"{'one .npy file per id':<26}{times['files_ms']:>14.3f}")
     print(f"ratio {ratio:.1f} (floor {FLOOR:g}); opening the store {times['open_ms']:.1f} ms")
     print(json.dumps({"benchmark": "store_gather", **settings, **times, "ratio": ratio, "floor": FLOOR, "reached": ratio >= FLOOR}))
+    sys.exit(ratio < FLOOR)
 
 
 if __name__ == "__main__":

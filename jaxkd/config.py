@@ -1,6 +1,7 @@
 """The typed configuration of an experiment: defaults, string arguments, validation and fingerprint. Imports neither JAX nor any table."""
 
 import difflib
+import math
 import re
 from typing import Any
 
@@ -68,12 +69,12 @@ def default_config() -> ml_collections.ConfigDict:
     config.distance = ml_collections.ConfigDict(
         {"name": "distance_correlation", "bias_corrected": False, "group_size": 0, "features_expand": -1, "embedding_expand": -1}
     )
-    config.east = ml_collections.ConfigDict({"weight": 0.5})
+    config.east = ml_collections.ConfigDict({"weight": 0.8})
     config.compressed = ml_collections.ConfigDict({"weight": 0.5, "transformation": "linear", "features": 0, "teacher_weight": 1.0, "stop_gradient": True})
     config.training = ml_collections.ConfigDict(
         {
             "steps": 1000,
-            "batch_size": 32,
+            "batch_size": 16,
             "unlabelled_ratio": 3,
             "optimiser": "adamw",
             "learning_rate": 1e-3,
@@ -172,7 +173,7 @@ def _require(condition: bool, field: str, value: Any, rule: str) -> None:
 
 
 _POSITIVE_INTEGERS = (
-    "data.sample_rate data.labelled data.valid data.test store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands "
+    "data.sample_rate data.labelled store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands "
     "training.steps training.batch_size training.eval_every_steps training.log_every_steps evaluation.batch_size evaluation.bootstrap_resamples"
 ).split()
 _NON_NEGATIVE_INTEGERS = (
@@ -218,6 +219,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
         _require(flat[key] >= 1, key, flat[key], "an integer of at least 1")
     for key in _NON_NEGATIVE_INTEGERS:
         _require(flat[key] >= 0, key, flat[key], "an integer of at least 0")
+    for key in ("data.valid", "data.test"):
+        _require(flat[key] >= 2, key, flat[key], "an integer of at least 2: a metric needs clips with and without a class")
+    for key, value in flat.items():
+        _require(not isinstance(value, float) or math.isfinite(value), key, value, "finite")
     for key in _FRACTIONS:
         _require(0.0 <= flat[key] <= 1.0, key, flat[key], "between 0 and 1")
     for key in _NON_NEGATIVE_NUMBERS:
@@ -230,8 +235,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def _validate_combinations(flat: dict[str, Any]) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", flat["name"]):
-        raise ConfigError(f"config.name is {flat['name']!r}, but it names a folder: use letters, digits, '_', '-' and '.' only.")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", flat["name"]):
+        raise ConfigError(f"config.name is {flat['name']!r}, but it names a folder: use letters, digits, '_', '-' and '.' only, no '.' at the start.")
     classes = flat["data.classes"]
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(name, str) for name in classes):
         raise ConfigError(f"config.data.classes has {len(classes)} entries, but must be at least 2 different names.")
@@ -252,6 +257,8 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
         raise ConfigError(f"config.frontend.fmax is {flat['frontend.fmax']} Hz, above half the sample rate ({nyquist} Hz): lower it.")
     if flat["frontend.fmin"] + flat["frontend.fmin_jitter"] >= flat["frontend.fmax"] - flat["frontend.fmax_jitter"]:
         raise ConfigError(f"config.frontend.fmin is {flat['frontend.fmin']} Hz, not below fmax {flat['frontend.fmax']} Hz with their jitters: lower it.")
+    if flat["frontend.n_fft"] % 2:
+        raise ConfigError(f"config.frontend.n_fft is {flat['frontend.n_fft']}, but must be even.")
     if flat["frontend.window"] > flat["frontend.n_fft"]:
         raise ConfigError(f"config.frontend.window is {flat['frontend.window']}, above n_fft {flat['frontend.n_fft']}: lower it.")
     if flat["frontend.kind"] == "slaney" and flat["frontend.fmin_jitter"] + flat["frontend.fmax_jitter"] > 0:
@@ -269,5 +276,8 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
         raise ConfigError(f"config.training.warmup_steps is {flat['training.warmup_steps']}, not below training.steps {flat['training.steps']}: lower it.")
     if not flat["compare.methods"] or not flat["compare.seeds"]:
         raise ConfigError("config.compare.methods and compare.seeds must each name at least one.")
+    for field in ("compare.methods", "compare.seeds"):
+        if len(set(flat[field])) != len(flat[field]):
+            raise ConfigError(f"config.{field} is {flat[field]!r}, but names one twice: name each once.")
     if any(not isinstance(seed, int) or seed < 0 for seed in flat["compare.seeds"]):
         raise ConfigError(f"config.compare.seeds is {flat['compare.seeds']!r}, but must be integers of at least 0.")

@@ -90,18 +90,21 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file.
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object from a file.
 
     Raises:
-      ArtefactError: the file is missing or is not JSON; the message names it.
+      ArtefactError: the file is missing or is not a JSON object; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ArtefactError(f"{path} is missing.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path} is not valid JSON ({error}): it is damaged; remove it and run again.") from error
+    if not isinstance(value, dict):
+        raise ArtefactError(f"{path} holds no JSON object: it is damaged; remove it and run again.")
+    return value
 
 
 def default_cache_dir() -> Path:

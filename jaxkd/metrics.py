@@ -248,3 +248,8 @@ def paired_bootstrap(
     differences = np.nanmean(by_class, axis=1)
     low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return PairedDifference(float(differences[0]), float(low), float(high))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-logits)) without overflow, float32 of the same shape."""
+    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)

@@ -1,5 +1,7 @@
 """Devices: the mesh, where arrays lie, and the two wrappers of a pure step (jit with shardings, pmap)."""
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +54,13 @@ class Devices:
         """The sharding of a value that every device holds whole."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def require_divisible(self, rows: int, field: str) -> None:
-        """Raises ConfigError unless a batch of `rows` splits evenly over the devices; names the next sizes that do."""
-        count = self.mesh.size
-        if rows % count:
+    def require_divisible(self, batch_size: int, field: str, *, rows_each: int = 1) -> None:
+        """Raises ConfigError unless `batch_size * rows_each` rows split evenly over the devices; names the next batch sizes that do."""
+        unit = self.mesh.size // math.gcd(self.mesh.size, rows_each)
+        if batch_size % unit:
+            fitting = " and ".join(str(size) for size in (batch_size // unit * unit, -(-batch_size // unit) * unit) if size)
             raise ConfigError(
-                f"{field}: a batch of {rows} rows does not split over {count} devices: {rows // count * count} and {-(-rows // count) * count} do."
+                f"config.{field} is {batch_size}: a batch of {batch_size * rows_each} rows does not split over {self.mesh.size} devices; {fitting} would."
             )
 
     def replicate(self, tree: Any) -> Any:
@@ -73,6 +76,7 @@ class Devices:
 
     def compile(self, step: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
         """Compiles `step(state, batch, *, axis_name)`, whose results are equal on all devices, to `f(state, batch)`."""
+        bound = functools.partial(step, axis_name=self.axis_name)
         if self.mode == "pmap":
-            return jax.pmap(lambda state, batch: step(state, batch, axis_name=DATA_AXIS), axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None)
-        return jax.jit(lambda state, batch: step(state, batch, axis_name=None), donate_argnums=0 if donate_state else (), out_shardings=self.replicated)
+            return jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None)
+        return jax.jit(bound, donate_argnums=0 if donate_state else (), out_shardings=self.replicated)

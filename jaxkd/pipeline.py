@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxkd import config as configs
 from jaxkd import data, methods, students, teachers
-from jaxkd.errors import ArtefactError, ConfigError, unknown_name
+from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.files import read_json, require_writable, write_json
+from jaxkd.plugins import check_name
 
 if TYPE_CHECKING:
     from jaxkd.data.audio_dataset import AudioDataset
@@ -38,8 +39,9 @@ def check(config: Any) -> None:
         methods.check(method)
     students.check(config.student.name)
     teachers.check(config.teacher.name, config.teacher.embedding)
-    if config.data.source not in data.SOURCES and ":" not in config.data.source:
-        raise unknown_name("data source", config.data.source, data.SOURCES)
+    teachers.check_audio(config.teacher.name, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
+    _check_identity(config)
+    check_name("data source", config.data.source, data.SOURCES)
     if config.data.source == "rendered_instruments":
         from jaxkd.data.rendered_config import check_config
 
@@ -48,17 +50,34 @@ def check(config: Any) -> None:
         raise ConfigError("config.data.folder is empty, but config.data.source='audio_folder' reads it: set --config.data.folder=DIR.")
 
 
+def _check_identity(config: Any) -> None:
+    dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
+    dim = dims.get(teachers.check(config.teacher.name, config.teacher.embedding))
+    if config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
+        raise ConfigError(
+            f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "
+            f"{config.compressed.features}: set --config.compressed.features={dim}, or another transformation."
+        )
+
+
 def default_workdir(config: Any, mode: str) -> Path:
-    """`runs/NAME-FINGERPRINT`, with `compare` in the name of a comparison."""
-    return Path("runs") / f"{config.name}{'-compare' if mode == 'compare' else ''}-{configs.fingerprint(config)}"
+    """`runs/NAME-FINGERPRINT`, or for a comparison `runs/NAME-compare-FINGERPRINT` without method and seed in the fingerprint."""
+    if mode == "compare":
+        return Path("runs") / f"{config.name}-compare-{configs.fingerprint(_compared(config))}"
+    return Path("runs") / f"{config.name}-{configs.fingerprint(config)}"
 
 
 def _as_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _claim(workdir: Path, config: Any) -> None:
-    """Makes the workdir this config's, or sees that it already is.
+def _compared(config: Any) -> dict[str, Any]:
+    """What the members of a comparison share."""
+    return {key: value for key, value in _as_json(config).items() if key not in ("method", "seed")}
+
+
+def _claim(workdir: Path, fields: dict[str, Any]) -> None:
+    """Makes the workdir that of a config, or sees that it already is.
 
     Raises:
       ConfigError: it belongs to another config; names the differing fields.
@@ -67,14 +86,31 @@ def _claim(workdir: Path, config: Any) -> None:
     require_writable(workdir, "The workdir")
     file = workdir / "config.json"
     if file.exists():
-        differing = configs.differing_fields(configs.result_fields(config), configs.result_fields(read_json(file)))
+        differing = configs.differing_fields(configs.result_fields(fields), configs.result_fields(read_json(file)))
         if differing:
             raise ConfigError(
                 f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing)
             )
-        return
-    write_json(file, _as_json(config))
-    write_json(workdir / "environment.json", _environment())
+    else:
+        write_json(file, fields)
+
+
+def _claim_inputs(workdir: Path, store: "EmbeddingStore") -> None:
+    """Ties the workdir to the data and the weights that its results come from.
+
+    Raises:
+      ArtefactError: they have changed since; names the differing fields.
+    """
+    file = workdir / "inputs.json"
+    inputs = {**store.identity, "dtype": str(store.dtype)}
+    if file.exists():
+        differing = configs.differing_fields(configs.flatten(inputs), configs.flatten(read_json(file)))
+        if differing:
+            raise ArtefactError(
+                f"the data or the teacher has changed since the workdir {workdir} was begun; choose another --workdir:\n  " + "\n  ".join(differing)
+            )
+    else:
+        write_json(file, inputs)
 
 
 def _environment() -> dict[str, Any]:
@@ -98,7 +134,8 @@ def _timed(workdir: Path, stage: str) -> Iterator[None]:
         write_json(file, timings)
 
 
-def _use_compilation_cache(cache_dir: Path) -> None:
+def _start_jax(workdir: Path, cache_dir: Path) -> None:
+    """Turns the persistent compilation cache on, and notes what the run was started on."""
     import jax
 
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -106,6 +143,8 @@ def _use_compilation_cache(cache_dir: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if not (workdir / "environment.json").exists():
+        write_json(workdir / "environment.json", _environment())
 
 
 def _teacher(config: Any, cache_dir: Path) -> "Teacher":
@@ -140,8 +179,6 @@ def train(config: Any, workdir: Path, dataset: "AudioDataset", store: "Embedding
     from jaxkd.training.experiment import assemble, validate
     from jaxkd.training.loop import train as train_loop
 
-    if (workdir / "student").exists():
-        return
     assembly = assemble(config, dataset, store)
     with contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
         train_loop(
@@ -152,7 +189,7 @@ def train(config: Any, workdir: Path, dataset: "AudioDataset", store: "Embedding
             checkpoints,
             assembly.devices,
             config.training,
-            workdir / "metrics.jsonl",
+            workdir,
         )
         best = checkpoints.restore_best()
     fields = _as_json(config)
@@ -166,6 +203,7 @@ def train(config: Any, workdir: Path, dataset: "AudioDataset", store: "Embedding
             "clip_samples": dataset.clip_samples,
             "frontend": fields["frontend"],
             "fingerprint": configs.fingerprint(config),
+            "inputs": store.identity,
             "best_step": int(best.step),
         },
     )
@@ -182,8 +220,6 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, dataset: "AudioDataset
     from jaxkd.training.experiment import assemble
     from jaxkd.training.inference import predict
 
-    if (workdir / "evaluation.json").exists():
-        return
     threshold = config.evaluation.f1_threshold
     probe, scores = evaluation.probe_scores(dataset, store)
     results: dict[str, Any] = {"teacher": {"probe": evaluation.split_metrics(dataset, scores, threshold), "probe_inverse_penalty": probe.inverse_penalty}}
@@ -212,10 +248,16 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, dataset: "AudioDataset
     write_json(workdir / "evaluation.json", {**results, "classes": list(dataset.classes), "notes": dataset.notes})
 
 
-def report(config: Any, workdir: Path) -> dict[str, Any]:
-    """Writes the report of an evaluated run and prints its table."""
+def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
+    """Writes the report of an evaluated run and prints its table.
+
+    Raises:
+      ArtefactError: the run is not evaluated yet.
+    """
     from jaxkd.results.report import screen_table, write_report
 
+    if not (workdir / "evaluation.json").exists():
+        raise ArtefactError(f"{workdir}/evaluation.json is missing: run with --mode=run (or train, then evaluate) first.")
     summary = {
         "schema": 1,
         "name": config.name,
@@ -228,8 +270,9 @@ def report(config: Any, workdir: Path) -> dict[str, Any]:
         **read_json(workdir / "evaluation.json"),
     }
     written = write_report(workdir, summary)
-    print(screen_table(written))
-    print(f"Report: {workdir / 'report.html'}, report.md, report.json")
+    if show:
+        print(screen_table(written))
+        print(f"Report: {workdir / 'report.html'}, report.md, report.json")
     return written
 
 
@@ -242,28 +285,36 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
       cache_dir: shared by runs.
       mode: "run", "precompute", "train", "evaluate" or "report".
     """
-    _use_compilation_cache(cache_dir)
-    _claim(workdir, config)
-    if mode == "report" or (mode == "run" and (workdir / "evaluation.json").exists()):
+    _claim(workdir, _as_json(config))
+    if mode == "report":
         report(config, workdir)
         return
+    _start_jax(workdir, cache_dir)
     with _timed(workdir, "precompute"):
         dataset, store = precompute(config, cache_dir)
-    if mode in ("run", "train") and config.method not in methods.REFERENCES:
-        with _timed(workdir, "train"):
-            train(config, workdir, dataset, store)
-    if mode in ("run", "evaluate"):
-        with _timed(workdir, "evaluate"):
-            evaluate(config, workdir, cache_dir, dataset, store)
+    _run_stages(config, workdir, cache_dir, dataset, store, mode)
     if mode == "run":
         report(config, workdir)
+
+
+def _run_stages(config: Any, workdir: Path, cache_dir: Path, dataset: "AudioDataset", store: "EmbeddingStore", mode: str) -> None:
+    """Training and evaluation, where the mode names them and they are not done."""
+    _claim_inputs(workdir, store)
+    if mode in ("run", "train") and config.method not in methods.REFERENCES and not (workdir / "student").exists():
+        with _timed(workdir, "train"):
+            train(config, workdir, dataset, store)
+    if mode in ("run", "evaluate") and not (workdir / "evaluation.json").exists():
+        with _timed(workdir, "evaluate"):
+            evaluate(config, workdir, cache_dir, dataset, store)
 
 
 def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     """Runs every method of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept."""
     from jaxkd.results.comparison import screen_table, write_comparison
 
-    _claim(workdir, config)
+    _claim(workdir, _compared(config))
+    _start_jax(workdir, cache_dir)
+    dataset, store = precompute(config, cache_dir)
     jobs = [
         (method, seed)
         for seed in config.compare.seeds
@@ -276,10 +327,13 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
         member.method, member.seed = method, seed
         folder = workdir / "runs" / f"{method.replace(':', '-')}-seed{seed}"
         print(f"[{number}/{len(jobs)}] method {method}, seed {seed}: {folder}", file=sys.stderr)
-        run(member, folder, cache_dir)
+        _claim(folder, _as_json(member))
+        _start_jax(folder, cache_dir)
+        _run_stages(member, folder, cache_dir, dataset, store, "run")
+        report(member, folder, show=False)
         folders.append(folder)
     reference = "baseline" if "baseline" in config.compare.methods else config.compare.methods[0]
     written = write_comparison(folders, workdir, reference=reference)
     print(screen_table(written))
-    print(f"Report: {workdir / 'report.html'}, report.md, report.json")
+    print(f"Report: {workdir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
     return written

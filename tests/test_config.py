@@ -20,7 +20,14 @@ BAD = [
     ("data.unlabelled", -5, "config.data.unlabelled is -5, but must be an integer of at least 0."),
     ("training.steps", -1, "config.training.steps is -1"),
     ("training.batch_size", 301, "training.batch_size is 301, larger than the data set of 300 labelled clips"),
-    ("training.unlabelled_ratio", 50, "more than the 900 there are"),
+    ("training.unlabelled_ratio", 60, "more than the 900 there are"),
+    ("training.learning_rate", float("inf"), "config.training.learning_rate is inf, but must be finite"),
+    ("data.valid", 1, "a metric needs clips with and without a class"),
+    ("data.clip_seconds", 1.0, "the teacher MTT_musicnn needs clips of at least 2.976 s"),
+    ("data.sample_rate", 22_050, "the teacher MTT_musicnn takes 16000 Hz"),
+    ("data.unseen", 500, "unseen clips are test clips"),
+    ("compressed.transformation", "identity", "keeps the embedding's 1506 dimensions, but config.compressed.features is 0"),
+    ("frontend.n_fft", 1025, "must be even"),
     ("training.learning_rate", 0.0, "config.training.learning_rate is 0.0, but must be above 0."),
     ("training.warmup_steps", 100_000, "not below training.steps"),
     ("training.schedule", "linear", "one of cosine, plateau, constant"),
@@ -31,6 +38,9 @@ BAD = [
     ("distance.group_size", 1, "a group needs at least 2 rows"),
     ("distance.features_expand", 2, "both -1 (mean over time), or both a number of repeats"),
     ("name", "a/b", "it names a folder"),
+    ("name", "..", "it names a folder"),
+    ("compare.methods", ("east", "east"), "names one twice"),
+    ("compare.seeds", (0, 0), "names one twice"),
     ("compare.methods", ("baseline", "esat"), "Did you mean 'east'?"),
     ("compare.seeds", (), "must each name at least one"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
@@ -38,7 +48,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "message"), BAD, ids=[field for field, _, _ in BAD])
+@pytest.mark.parametrize(("field", "value", "message"), BAD, ids=[f"{field}={value}" for field, value, _ in BAD])
 def test_bad_value_is_named_with_its_limit(field, value, message):
     config = configs.default_config()
     config.update_from_flattened_dict({field: value})

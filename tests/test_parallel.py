@@ -41,8 +41,11 @@ def test_indivisible_batch_names_sizes_that_fit():
     class Three:
         mesh = type("Mesh", (), {"size": 3})
 
-    with pytest.raises(ConfigError, match=r"training.batch_size: a batch of 32 rows does not split over 3 devices: 30 and 33 do"):
+    with pytest.raises(ConfigError, match=r"config.training.batch_size is 32: a batch of 32 rows does not split over 3 devices; 30 and 33 would"):
         Devices.require_divisible(Three(), 32, "training.batch_size")
+    with pytest.raises(ConfigError, match=r"a batch of 8 rows does not split over 3 devices; 3 would"):
+        Devices.require_divisible(Three(), 2, "training.batch_size", rows_each=4)
+    Devices.require_divisible(Three(), 2, "training.batch_size", rows_each=6)
 
 
 def test_row_keys_are_those_of_the_global_batch():

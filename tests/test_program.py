@@ -84,19 +84,43 @@ def test_again_prints_the_report_and_trains_nothing(finished):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_and_continued_equals_never_stopped(finished, tmp_path):
-    workdir = tmp_path / "killed"
-    process = _start(workdir, "--mode=train")
-    for _ in range(1200):
-        if (workdir / "checkpoints" / "last" / "10").is_dir():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (workdir / "student").exists()
-    _run(workdir, "--mode=train")
-    _assert_equal_students(workdir, finished)
+def test_killed_anywhere_and_continued_equals_never_stopped(small_inputs, tmp_path):
+    """kill -9 as each of these appears: a best checkpoint before the last one, a last one, the student, the predictions."""
+    arguments = ("--config.training.steps=80",)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    _run(whole, *arguments)
+    kills = 0
+    for moment in ("checkpoints/best/1", "checkpoints/last/40", "student", "predictions/probe_valid.npz"):
+        process = _start(killed, *arguments)
+        while process.poll() is None and not (killed / moment).exists():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    _run(killed, *arguments)
+    _assert_equal_students(whole, killed)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
+    assert reports[0]["results"] == reports[1]["results"]
+    assert reports[0]["teacher"]["probe"] == reports[1]["teacher"]["probe"]
+
+
+@pytest.mark.slow
+def test_changed_data_is_noticed(finished, tmp_path):
+    """A workdir is tied to the data and weights it was begun with."""
+    workdir = tmp_path / "other"
+    shutil.copytree(finished, workdir)
+    inputs = json.loads((workdir / "inputs.json").read_text())
+    (workdir / "inputs.json").write_text(json.dumps({**inputs, "data_fingerprint": "another"}))
+    _, err = _run(workdir, status=3)
+    assert "the data or the teacher has changed" in err
+    assert "data_fingerprint" in err
+
+
+@pytest.mark.slow
+def test_report_before_evaluation_says_what_to_do(tmp_path):
+    _, err = _run(tmp_path / "empty", "--mode=report", status=3)
+    assert "evaluation.json is missing: run with --mode=run" in err
 
 
 @pytest.mark.slow
@@ -171,12 +195,19 @@ def test_workdir_of_another_config_names_the_differing_fields(finished):
     assert "seed: 7 here, 0 there" in err
 
 
-def test_workdir_without_write_permission(tmp_path):
+def test_workdir_that_cannot_be_made(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     _, err = _run(blocked / "run", status=3)
     assert "The workdir" in err
     assert "cannot be written to" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_workdir_without_write_permission(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    _, err = _run(tmp_path / "closed" / "run", status=3)
+    assert "Permission denied" in err
 
 
 @pytest.mark.parametrize(

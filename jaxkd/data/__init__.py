@@ -1,10 +1,9 @@
 """Data: fetched archives, sources of examples by id, and the data set on disk."""
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxkd.errors import unknown_name
+from jaxkd.plugins import resolve
 
 if TYPE_CHECKING:
     from jaxkd.data.audio_dataset import AudioDataset
@@ -23,12 +22,7 @@ def prepare(data_config: Any, cache_dir: Path) -> "AudioDataset":
       cache_dir: the cache; the data set goes to `cache_dir/datasets/NAME-FINGERPRINT/`.
 
     Raises:
-      ConfigError: an unknown source or an impossible combination.
-      DataError: what the data set is made from is missing or damaged.
+      ConfigError: an unknown source, one that cannot be imported, or an impossible combination.
+      DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
-    source: str = data_config.source
-    target = SOURCES.get(source, source)
-    if ":" not in target:
-        raise unknown_name("data source", source, SOURCES)
-    module, attribute = target.split(":", 1)
-    return getattr(importlib.import_module(module), attribute)(data_config, Path(cache_dir))
+    return resolve("data source", data_config.source, SOURCES)(data_config, Path(cache_dir))

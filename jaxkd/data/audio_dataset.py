@@ -61,6 +61,17 @@ class AudioDataset:
         self._arrays = {(split, kind): self._map(split, kind) for split in self.splits for kind in ARRAYS}
 
     @classmethod
+    def open_verified(cls, path: str | Path) -> "AudioDataset":
+        """Opens a data set and reads every file once (see `verify`).
+
+        Raises:
+          ArtefactError: a file is missing, cut short or altered; the message names it.
+        """
+        dataset = cls.open(path)
+        dataset.verify()
+        return dataset
+
+    @classmethod
     def open(cls, path: str | Path) -> "AudioDataset":
         """Opens a data set; checks the manifest, and the size, shape and kind of every array (`verify` reads them whole).
 
@@ -95,9 +106,11 @@ class AudioDataset:
         """Reads every file and compares its sha256 with the manifest.
 
         Raises:
-          ArtefactError: a file differs; the message names it and both checksums.
+          ArtefactError: a file is missing or differs; the message names it, both checksums, and what to remove.
         """
         for name, entry in self._files.items():
+            if not (self.path / name).is_file():
+                raise ArtefactError(f"{self.path / name} is missing: {_remedy(self.path)}")
             digest = sha256_file(self.path / name)
             if digest != entry["sha256"]:
                 raise ArtefactError(f"{self.path / name} was altered: its sha256 is {digest}, expected {entry['sha256']}. {_remedy(self.path)}")

@@ -1,5 +1,9 @@
-"""What the cache holds: listing and removing its entries."""
+"""What the cache holds: listing and removing its entries.
 
+Only what jaxkd itself puts there is an entry. Everything else in the folder is neither listed nor removed, so a wrong `--cache_dir` costs no file.
+"""
+
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +13,16 @@ from jaxkd.data.packages import PACKAGES
 from jaxkd.errors import ArtefactError, unknown_name
 from jaxkd.files import directory_bytes, read_json
 
-UNDIVIDED = ("compiled",)
+ENTRY_NAMES = {
+    "packages": "|".join(re.escape(package.filename) for package in PACKAGES.values()),
+    "banks": r".+-[0-9a-f]{12}-\d+",
+    "datasets": r".+-[0-9a-f]{16}",
+    "stores": r".+-[0-9a-f]{12}",
+    "leakage": r"[0-9a-f]{12}-[0-9a-f]{12}-\d+\.json",
+}
+TEMPORARY_NAME = r"\.(.+)\.\w{8}\.tmp"
+COMPILED = "compiled"
+COMPILED_NAMES = re.compile(r".+-(cache|atime)|xla_gpu_.+")
 ALL = "all"
 
 
@@ -35,14 +48,16 @@ class CacheEntry:
 
 
 def list_entries(cache_dir: Path) -> list[CacheEntry]:
-    """All entries of a cache, by name: each archive, data set, bank and store; folders of compiled programs as a whole."""
+    """All entries of a cache, by name: each archive, bank, data set, store and leakage report, whole or unfinished; compiled programs as one."""
     cache_dir = Path(cache_dir)
-    if not cache_dir.is_dir():
-        return []
-    paths: list[Path] = []
-    for top in cache_dir.iterdir():
-        paths += [top] if top.is_file() or top.name in UNDIVIDED else list(top.iterdir())
-    return sorted((_entry(path, cache_dir) for path in paths), key=lambda entry: entry.name)
+    entries = []
+    for folder in ENTRY_NAMES:
+        if (cache_dir / folder).is_dir():
+            entries += [_entry(path, cache_dir) for path in (cache_dir / folder).iterdir() if re.fullmatch(ENTRY_NAMES[folder], _final_name(path))]
+    programs = _compiled(cache_dir)
+    if programs:
+        entries.append(CacheEntry(COMPILED, sum(map(_size, programs)), "", "", "", cache_dir / COMPILED))
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def remove_entries(cache_dir: Path, names: Iterable[str]) -> list[CacheEntry]:
@@ -52,25 +67,40 @@ def remove_entries(cache_dir: Path, names: Iterable[str]) -> list[CacheEntry]:
       ConfigError: no entry has such a name; nothing is removed.
     """
     entries = {entry.name: entry for entry in list_entries(cache_dir)}
-    names = list(names)
+    names = list(dict.fromkeys(names))
     if names == [ALL]:
         names = list(entries)
     for name in names:
         if name not in entries:
             raise unknown_name("cache entry", name, [*entries, ALL])
     for name in names:
-        path = entries[name].path
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        for path in _compiled(cache_dir) if name == COMPILED else [entries[name].path]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     return [entries[name] for name in names]
+
+
+def _final_name(path: Path) -> str:
+    """The name that a temporary file or folder was to have; that of any other is its own."""
+    temporary = re.fullmatch(TEMPORARY_NAME, path.name)
+    return temporary[1] if temporary else path.name
+
+
+def _compiled(cache_dir: Path) -> list[Path]:
+    folder = Path(cache_dir) / COMPILED
+    return [path for path in folder.iterdir() if COMPILED_NAMES.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    return directory_bytes(path) if path.is_dir() else path.lstat().st_size
 
 
 def _entry(path: Path, cache_dir: Path) -> CacheEntry:
     name = path.relative_to(cache_dir).as_posix()
-    size = directory_bytes(path) if path.is_dir() else path.stat().st_size
-    if path.name.startswith("."):
+    size = _size(path)
+    if re.fullmatch(TEMPORARY_NAME, path.name):
         return CacheEntry(name, size, "", "", "unfinished", path)
     package = next((package for package in PACKAGES.values() if package.filename == path.name), None)
     if package is not None:

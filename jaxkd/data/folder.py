@@ -2,9 +2,12 @@
 
 The header of `labels.csv` is `file,split,CLASS,CLASS,...`. Each further line names a file below the folder, its split (train, valid, test, unseen or
 unseen_NAME), and for each class 1 (it sounds), 0 (it does not) or nothing (unknown). A line of unknowns only is an unlabelled clip.
+
+No two splits may hold files of equal content. Within a split a copy of another name is a clip of its own; the notes count them.
 """
 
 import csv
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from jaxkd.data.audio_dataset import AudioDataset, Split, write_audio_dataset
+from jaxkd.data.audio_dataset import SPLIT_ORDER, AudioDataset, Split, write_audio_dataset
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import require_free_disk, require_free_memory, sha256_file, sha256_json
 from jaxkd.progress import progress
@@ -24,16 +27,16 @@ from jaxkd.progress import progress
 FORMAT_VERSION = 1
 NAME = "audio_folder"
 LABELS_FILE = "labels.csv"
-SPLIT_PATTERN = re.compile(r"train|valid|test|unseen(_\w+)?")
-SPLITS_NEEDED = ("train", "valid", "test")
+SPLIT_PATTERN = re.compile("|".join((*SPLIT_ORDER, r"unseen(_\w+)?")))
 LABEL_VALUES = {"1": (1.0, True), "0": (0.0, True), "": (0.0, False)}
 SILENCE_RMS = 1e-5
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of labels.csv: the file's name, its split, label [K] and label mask [K]."""
+    """A line of labels.csv: its number, the file's name, its split, label [K] and label mask [K]."""
 
+    line: int
     file: str
     split: str
     labels: list[float]
@@ -48,7 +51,9 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
 
     Raises:
       ConfigError: no folder is named.
-      DataError: labels.csv or a file is missing, damaged or of the wrong kind; the message names the file and line.
+      DataError: labels.csv or a file is missing, damaged or of the wrong kind, or two splits share a file; the message names the file and line.
+      ArtefactError: the data set in the cache was altered; the message names the file and what to remove.
+      ResourceError: too little disk or memory.
     """
     if not data_config.folder:
         raise ConfigError("data.source=audio_folder needs data.folder=FOLDER, a folder with audio files and a labels.csv.")
@@ -57,14 +62,15 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     rate, points = data_config.sample_rate, round(data_config.clip_seconds * data_config.sample_rate)
     made_from = {"format": FORMAT_VERSION, "sample_rate": rate, "points": points, "labels": sha256_file(folder / LABELS_FILE)}
     made_from["files"] = [sha256_file(folder / row.file) for row in rows]
+    copies = _count_copies(rows, made_from["files"], folder / LABELS_FILE)
     fingerprint = sha256_json(made_from)
     path = Path(cache_dir) / "datasets" / f"{NAME}-{fingerprint[:16]}"
     if path.exists():
-        return AudioDataset.open(path)
+        return AudioDataset.open_verified(path)
     require_free_disk(cache_dir, 2 * len(rows) * points + 10_000_000, f"decoding {len(rows):,} files")
-    require_free_memory(2 * len(rows) * points, f"decoding {len(rows):,} files")
+    require_free_memory(4 * len(rows) * points, f"decoding {len(rows):,} files")  # all clips, and once more by split
     audio = np.empty((len(rows), points), np.int16)
-    counts: Counter[str] = Counter()
+    counts = Counter({"copies of another clip of the split": copies} if copies else {})
     for index, row in enumerate(progress(rows, description=f"decoding {folder.name}", unit="file")):
         audio[index], remarks = decode_clip(folder / row.file, rate, points)
         counts.update(remarks)
@@ -99,11 +105,11 @@ def read_labels(folder: Path) -> tuple[list[str], list[Row]]:
     seen: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
         if line:
-            rows.append(_row(line, len(lines[0]), folder, f"{path}, line {number}"))
-            first = seen.setdefault(rows[-1].file, number)
+            rows.append(_row(line, number, len(lines[0]), folder, f"{path}, line {number}"))
+            first = seen.setdefault(os.path.normpath(rows[-1].file), number)
             if first != number:
                 raise DataError(f"{path}, line {number}: {rows[-1].file} is listed twice, first on line {first}.")
-    missing = [split for split in SPLITS_NEEDED if not any(row.split == split for row in rows)]
+    missing = [split for split in SPLIT_ORDER if not any(row.split == split for row in rows)]
     if missing:
         raise DataError(f"{path} has no line of split {', '.join(missing)}: training needs train, valid and test.")
     if not any(any(row.mask) for row in rows if row.split == "train"):
@@ -111,7 +117,22 @@ def read_labels(folder: Path) -> tuple[list[str], list[Row]]:
     return lines[0][2:], rows
 
 
-def _row(line: list[str], width: int, folder: Path, where: str) -> Row:
+def _count_copies(rows: list[Row], checksums: list[str], labels_file: Path) -> int:
+    """How many files equal an earlier one of their split; raises DataError where they are of two splits."""
+    first: dict[str, Row] = {}
+    copies = 0
+    for row, checksum in zip(rows, checksums, strict=True):
+        other = first.setdefault(checksum, row)
+        if other.split != row.split:
+            raise DataError(
+                f"{labels_file}, line {row.line}: {row.file} (split {row.split}) has the same content as {other.file} (line {other.line}, split "
+                f"{other.split}): no clip may be in two splits. Remove one of the lines."
+            )
+        copies += other is not row
+    return copies
+
+
+def _row(line: list[str], number: int, width: int, folder: Path, where: str) -> Row:
     if len(line) != width:
         raise DataError(f"{where}: {len(line)} columns, the header has {width}.")
     name, split, *values = (value.strip() for value in line)
@@ -122,7 +143,7 @@ def _row(line: list[str], width: int, folder: Path, where: str) -> Row:
         raise DataError(f"{where}: label {wrong[0]!r} should be 1, 0 or nothing (unknown).")
     if not (folder / name).is_file():
         raise DataError(f"{where}: {folder / name} does not exist.")
-    return Row(name, split, [LABEL_VALUES[value][0] for value in values], [LABEL_VALUES[value][1] for value in values])
+    return Row(number, name, split, [LABEL_VALUES[value][0] for value in values], [LABEL_VALUES[value][1] for value in values])
 
 
 def decode_clip(path: Path, rate: int, points: int) -> tuple[np.ndarray, list[str]]:

@@ -39,6 +39,16 @@ def require_renderer() -> None:
         )
 
 
+def audio_bytes(clips: int, clip_seconds: float, sample_rate: int) -> int:
+    """Size of the int16 array [clips, samples] that rendering fills."""
+    return 2 * clips * round(clip_seconds * sample_rate)
+
+
+def require_memory(clips: int, clip_seconds: float, sample_rate: int) -> None:
+    """Raises ResourceError unless the audio of `clips` clips and one worker fit into memory."""
+    require_free_memory(audio_bytes(clips, clip_seconds, sample_rate) + WORKER_BYTES, f"rendering {clips:,} clips")
+
+
 def render_clips(bank: Path, clips: Sequence[Clip], *, clip_seconds: float, sample_rate: int, description: str) -> np.ndarray:
     """Renders clips with a SoundFont, the same bytes for the same input.
 
@@ -58,11 +68,13 @@ def render_clips(bank: Path, clips: Sequence[Clip], *, clip_seconds: float, samp
     """
     require_renderer()
     points = round(clip_seconds * sample_rate)
+    require_memory(len(clips), clip_seconds, sample_rate)
+    worker_count = _worker_count(audio_bytes(len(clips), clip_seconds, sample_rate))
     audio = np.empty((len(clips), points), np.int16)
     size = max(1, int(SECONDS_PER_JOB / (period_ticks(clip_seconds) / 1000.0)))
     jobs = range(0, len(clips), size)
     pool: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    workers = [_Worker(bank) for _ in range(min(_worker_count(), len(jobs)))]
+    workers = [_Worker(bank) for _ in range(min(worker_count, len(jobs)))]
     for worker in workers:
         pool.put(worker)
 
@@ -92,11 +104,11 @@ def render_clips(bank: Path, clips: Sequence[Clip], *, clip_seconds: float, samp
     return audio
 
 
-def _worker_count() -> int:
-    require_free_memory(WORKER_BYTES, "rendering clips")
+def _worker_count(reserved_bytes: int) -> int:
+    """As many workers as there are cores and as fit into the memory that is left beside the audio."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = available_memory_bytes()
-    return max(1, cores if memory is None else min(cores, memory // WORKER_BYTES))
+    return max(1, cores if memory is None else min(cores, (memory - reserved_bytes) // WORKER_BYTES))
 
 
 def _at_loudness(audio: np.ndarray, clips: Sequence[Clip]) -> np.ndarray:

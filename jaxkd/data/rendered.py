@@ -2,6 +2,9 @@
 
 Scores are divided among train, valid and test. The unseen split holds the test clips once more, rendered with a bank that is never heard in training:
 `unseen/00012` is `test/00012` on that bank.
+
+The renderer's version is in the notes and not in the fingerprint: a data set in the cache stays valid when midirenderer is updated, and the notes of
+each data set tell what it was rendered with.
 """
 
 import importlib.metadata
@@ -18,7 +21,7 @@ from jaxkd.data.fetch import fetch
 from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.data.leakage import shared_samples, shared_scores
 from jaxkd.data.packages import PACKAGES
-from jaxkd.data.render import render_clips, require_renderer
+from jaxkd.data.render import render_clips, require_memory, require_renderer
 from jaxkd.data.rendered_config import check_config
 from jaxkd.data.scores import Score, load_scores, read_licence
 from jaxkd.files import read_json, require_free_disk, sha256_json, write_json
@@ -36,6 +39,7 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     Raises:
       ConfigError: see `check_config`.
       FetchError: scores or train bank cannot be fetched (a missing unseen bank is a note, not an error).
+      ArtefactError: the data set in the cache was altered; the message names the file and what to remove.
       DataError, ResourceError: a damaged input; too little disk or memory.
     """
     check_config(data_config)
@@ -47,10 +51,11 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     fingerprint = _fingerprint(data_config, train, unseen)
     path = Path(cache_dir) / "datasets" / f"{NAME}-{fingerprint[:16]}"
     if path.exists():
-        return AudioDataset.open(path)
+        return AudioDataset.open_verified(path)
     require_renderer()
     clips_total = data_config.labelled + data_config.unlabelled + data_config.valid + data_config.test + data_config.unseen
     require_free_disk(cache_dir, int(2.5 * clips_total * data_config.clip_seconds * data_config.sample_rate), f"rendering {clips_total:,} clips")
+    require_memory(clips_total, data_config.clip_seconds, data_config.sample_rate)
     everything = load_scores(scores_archive)
     scores = split_scores(everything, SCORE_SHARES, data_config.seed)
     clips = _compose(data_config, scores)

@@ -1,9 +1,8 @@
 """Methods by name: the trained parts beside the student, the losses and their weights. Read without importing JAX."""
 
-import importlib
 from typing import Any
 
-from jaxkd.errors import unknown_name
+from jaxkd.plugins import check_name, resolve
 
 METHODS = {
     "baseline": "jaxkd.methods.baseline:build",
@@ -17,8 +16,7 @@ REFERENCES = ("probe",)
 
 def check(name: str) -> None:
     """Raises ConfigError unless `name` is a method, a reference, or has the plug-in form `package.module:attribute`."""
-    if name not in METHODS and name not in REFERENCES and ":" not in name:
-        raise unknown_name("method", name, (*METHODS, *REFERENCES))
+    check_name("method", name, (*METHODS, *REFERENCES))
 
 
 def build(name: str, config: Any, *, num_labels: int, feature_dim: int) -> Any:
@@ -34,8 +32,6 @@ def build(name: str, config: Any, *, num_labels: int, feature_dim: int) -> Any:
       A `jaxkd.methods.method.Method`.
 
     Raises:
-      ConfigError: an unknown name.
+      ConfigError: an unknown name, or one that cannot be imported.
     """
-    check(name)
-    module, attribute = METHODS.get(name, name).split(":")
-    return getattr(importlib.import_module(module), attribute)(config, num_labels=num_labels, feature_dim=feature_dim)
+    return resolve("method", name, METHODS)(config, num_labels=num_labels, feature_dim=feature_dim)

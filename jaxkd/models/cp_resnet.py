@@ -24,14 +24,12 @@ EAST_STAGES = (
     Stage(512, ((1, 1), (1, 1), (1, 1), (1, 1))),
 )
 
+_HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""How torch starts a linear layer."""
+
 
 def _normal(standard_deviation: float) -> nn.initializers.Initializer:
     return nn.initializers.normal(standard_deviation)
-
-
-def _torch_linear(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    bound = 1.0 / math.sqrt(shape[0])
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
@@ -114,5 +112,5 @@ class CPResNet(nn.Module):
                 if index in stage.pool_after:
                     x = _max_pool(x)
             taps.append(x.mean(axis=2))
-        logits = nn.Dense(self.num_outputs, kernel_init=_torch_linear, name="head")(taps[-1].mean(axis=1))
+        logits = nn.Dense(self.num_outputs, kernel_init=_HEAD_INIT, name="head")(taps[-1].mean(axis=1))
         return StudentOutputs(logits, taps[-1], tuple(taps))

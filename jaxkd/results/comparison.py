@@ -225,7 +225,7 @@ def _tables(report: dict[str, Any]) -> list[Table]:
 
 def screen_table(report: dict[str, Any]) -> str:
     """The comparison as plain text: a table a split, then the notes."""
-    notes = [f"- {note}" for note in report["notes"]]
+    notes = [f"- {numbers.brief(note)}" for note in report["notes"]]
     return "\n\n".join([*map(to_screen, _tables(report)), *(["\n".join(["Notes", *notes])] if notes else [])]) + "\n"
 
 

@@ -55,3 +55,8 @@ def flat_lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         parts = [f"({', '.join(map(str, item))})" if isinstance(item, list | tuple) else str(item) for item in value]
         return [(prefix, ", ".join(parts) or "none")]
     return [(prefix, str(value))]
+
+
+def brief(line: str) -> str:
+    """A note as the screen shows it: a long text, such as a licence, is left to the report."""
+    return line if len(line) <= 240 and "\n" not in line else f"{line.partition(':')[0]}: see report.md"

@@ -170,7 +170,7 @@ def _subtitle(report: dict[str, Any]) -> str:
 def screen_table(report: dict[str, Any]) -> str:
     """The result of a run as plain text: scores with intervals, cost, notes."""
     tables = [to_screen(_results_table(report)), to_screen(_cost_table(report))]
-    notes = "\n".join(["Notes", *(f"- {line}" for line in _note_lines(report))])
+    notes = "\n".join(["Notes", *(f"- {numbers.brief(line)}" for line in _note_lines(report))])
     return "\n\n".join([f"{_title(report)}\n{_subtitle(report)}", *tables, *([notes] if _note_lines(report) else [])]) + "\n"
 
 

@@ -1,9 +1,8 @@
 """Students by name: small networks with a head of K outputs and taps on their stages."""
 
-import importlib
 from typing import Any
 
-from jaxkd.errors import unknown_name
+from jaxkd.plugins import check_name, resolve
 
 STUDENTS = {
     "cp_resnet": "jaxkd.students.cp_resnet:cp_resnet",
@@ -14,8 +13,7 @@ STUDENTS = {
 
 def check(name: str) -> None:
     """Raises ConfigError unless `name` is in the table or has the plug-in form `package.module:attribute`."""
-    if name not in STUDENTS and ":" not in name:
-        raise unknown_name("student", name, STUDENTS)
+    check_name("student", name, STUDENTS)
 
 
 def build(name: str, *, num_outputs: int, axis_name: str | None = None) -> Any:
@@ -30,8 +28,6 @@ def build(name: str, *, num_outputs: int, axis_name: str | None = None) -> Any:
       A `flax.linen.Module` whose `__call__(inputs [B, T, F], train)` gives `jaxkd.types.StudentOutputs`.
 
     Raises:
-      ConfigError: an unknown name.
+      ConfigError: an unknown name, or one that cannot be imported.
     """
-    check(name)
-    module, attribute = STUDENTS.get(name, name).split(":")
-    return getattr(importlib.import_module(module), attribute)(num_outputs=num_outputs, axis_name=axis_name)
+    return resolve("student", name, STUDENTS)(num_outputs=num_outputs, axis_name=axis_name)

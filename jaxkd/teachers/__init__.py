@@ -1,12 +1,12 @@
 """Pretrained teachers: a table of names that is read without importing JAX, and the protocol that all of them keep."""
 
-import importlib
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from jaxkd.errors import ConfigError, unknown_name
+from jaxkd.plugins import check_name, resolve
 
 TEACHERS = {
     "MTT_musicnn": "jaxkd.teachers.musicnn:build",
@@ -28,6 +28,9 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
 
 TEACHER_PACKAGES = dict.fromkeys(TEACHERS, "musicnn")
 """The package in `jaxkd.data.packages` whose archive `build` takes."""
+
+TEACHER_AUDIO = dict.fromkeys(TEACHERS, (16_000, 2.976))
+"""Sample rate in Hz and shortest clip in seconds that a teacher takes."""
 
 
 class Teacher(Protocol):
@@ -85,14 +88,22 @@ def check(name: str, embedding: str = "") -> str:
     Raises:
       ConfigError: a name is unknown; the message lists the valid ones and shows the nearest.
     """
-    if ":" in name:
-        return embedding
+    check_name("teacher", name, TEACHERS)
     if name not in TEACHERS:
-        raise unknown_name("teacher", name, TEACHERS)
+        return embedding
     offered = TEACHER_EMBEDDINGS[name]
     if embedding and embedding not in offered:
         raise unknown_name(f"embedding of teacher {name}", embedding, offered)
     return embedding or next(iter(offered))
+
+
+def check_audio(name: str, *, sample_rate: int, clip_seconds: float) -> None:
+    """Raises ConfigError if a teacher of the table cannot take clips of this rate (Hz) and length (seconds)."""
+    rate, shortest = TEACHER_AUDIO.get(name, (sample_rate, 0.0))
+    if sample_rate != rate:
+        raise ConfigError(f"config.data.sample_rate is {sample_rate} Hz, but the teacher {name} takes {rate} Hz: set it to {rate}.")
+    if clip_seconds < shortest:
+        raise ConfigError(f"config.data.clip_seconds is {clip_seconds}, but the teacher {name} needs clips of at least {shortest} s: raise it.")
 
 
 def build(name: str, *, embedding: str = "", archive: Path) -> Teacher:
@@ -108,9 +119,4 @@ def build(name: str, *, embedding: str = "", archive: Path) -> Teacher:
       ArtefactError: the archive is missing, truncated or altered.
     """
     embedding = check(name, embedding)
-    module, _, attribute = TEACHERS.get(name, name).partition(":")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"teacher {name!r} could not be imported: {error}.") from error
-    return function(name, embedding=embedding, archive=Path(archive))
+    return resolve("teacher", name, TEACHERS)(name, embedding=embedding, archive=Path(archive))

@@ -1,7 +1,11 @@
 """Checkpoints by Orbax: the last states to go on from, and the best one by a validation metric. The only file that imports Orbax."""
 
+import gc
+import hashlib
 import logging
 import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +13,51 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxkd.errors import ArtefactError
+from jaxkd.files import sha256_json
 from jaxkd.training.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)
 
 
 class Checkpoints:
-    """Two folders below `path`: `last` (the two newest states, written in the background) and `best` (the one of the highest metric).
+    """Two folders below `path`: `last` (the two newest states, named by step) and `best` (the one of the highest metric, named by how often it was bettered).
+
+    States are written in the background, each with a digest of its values.
 
     Args:
       path: folder.
       state: a state of the right structure, shapes and shardings.
+
+    Raises:
+      ArtefactError: the best checkpoint is damaged.
     """
 
     def __init__(self, path: Path, state: TrainState):
         self._abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         self._last = ocp.CheckpointManager(path.absolute() / "last", options=ocp.CheckpointManagerOptions(max_to_keep=2))
-        best = ocp.CheckpointManagerOptions(max_to_keep=1, best_fn=lambda metrics: metrics["metric"], best_mode="max", keep_checkpoints_without_metrics=False)
-        self._best = ocp.CheckpointManager(path.absolute() / "best", options=best)
-        step = self._best.best_step()
-        known = None if step is None else self._best.metrics(step)
-        self._best_metric = -math.inf if known is None else float(known["metric"])
+        self._best = ocp.CheckpointManager(path.absolute() / "best", options=ocp.CheckpointManagerOptions(max_to_keep=1))
+        self._start_again = f"remove the folder {path.absolute()} and train again."
+        self._best_metric = -math.inf
+        if self._best.latest_step() is not None:
+            try:
+                self._best_metric = _restore(self._best, self._abstract, self._start_again)[1]["metric"]
+            except ArtefactError:
+                self.close()
+                raise
 
     def save_last(self, step: int, state: TrainState, host: dict[str, Any]) -> None:
         """Saves a state and what the host remembers (JSON values); a step that is already there is left alone."""
         if step not in self._last.all_steps():
-            self._last.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)))
+            # a run that goes on from here never offers an earlier state again
+            self._best.wait_until_finished()
+            _save(self._last, step, state, {"host": host, "best_metric": self._best_metric})
 
     def save_best(self, step: int, state: TrainState, metric: float) -> None:
         """Offers a state with its validation metric; only the best offered is kept, the earlier one of equals."""
         if metric > self._best_metric:
-            self._best_metric = metric
-            self._best.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics={"metric": metric})
+            self._best_metric = float(metric)
+            # not by step: a run continued on other devices may better an earlier step, and the old one must stay until the new one is there
+            _save(self._best, (self._best.latest_step() or 0) + 1, state, {"step": step, "metric": self._best_metric})
 
     def latest_step(self) -> int | None:
         """The newest saved step, or None."""
@@ -50,11 +67,13 @@ class Checkpoints:
         """The newest state and what the host remembered.
 
         Raises:
-          ArtefactError: the checkpoint is damaged.
+          ArtefactError: the checkpoint is missing or damaged, or the best one of its time is gone.
         """
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(self._abstract), host=ocp.args.JsonRestore())
-        restored = _restore(self._last, self._last.latest_step(), args)
-        return restored.state, restored.host
+        advice = f"remove the folder {self._last.directory / str(self.latest_step())}; the run goes on from the one before it, or from the start."
+        state, kept = _restore(self._last, self._abstract, advice)
+        if kept["best_metric"] > self._best_metric:
+            raise ArtefactError(f"{self._best.directory} does not hold the best checkpoint of this run (metric {kept['best_metric']:g}): {self._start_again}")
+        return state, kept["host"]
 
     def restore_best(self) -> TrainState:
         """The state of the highest metric.
@@ -62,26 +81,57 @@ class Checkpoints:
         Raises:
           ArtefactError: the checkpoint is missing or damaged.
         """
-        return _restore(self._best, self._best.best_step(), ocp.args.Composite(state=ocp.args.StandardRestore(self._abstract))).state
+        return _restore(self._best, self._abstract, self._start_again)[0]
 
     def wait(self) -> None:
         """Blocks until all that was saved is on disk."""
-        self._last.wait_until_finished()
         self._best.wait_until_finished()
+        self._last.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folders."""
-        self._last.close()
         self._best.close()
+        self._last.close()
 
 
-def _restore(manager: ocp.CheckpointManager, step: int | None, args: Any) -> Any:
-    if step is None:
-        raise ArtefactError(f"{manager.directory} holds no checkpoint: train first.")
+def _digest(state: TrainState, host: dict[str, Any]) -> str:
+    digest = hashlib.sha256(sha256_json(host).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(state)):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}\n".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
+
+
+def _save(manager: ocp.CheckpointManager, number: int, state: TrainState, host: dict[str, Any]) -> None:
+    kept = {"values": host, "sha256": _digest(state, host)}
+    manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(kept)))
+
+
+def _read(manager: ocp.CheckpointManager, number: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any], str] | str:
+    """The state, the host's values and the digest of both; or, in one line, why they cannot be read."""
     try:
-        return manager.restore(step, args=args)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            f"checkpoint {manager.directory}/{step} is damaged ({str(error).splitlines()[0]}): "
-            "remove that folder; the run goes on from the one before it, or from the start."
-        ) from error
+        restored = manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
+        return restored.state, restored.host["values"], restored.host["sha256"]
+    except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
+        return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+
+
+def _restore(manager: ocp.CheckpointManager, abstract: TrainState, advice: str) -> tuple[TrainState, dict[str, Any]]:
+    number = manager.latest_step()
+    if number is None:
+        raise ArtefactError(f"{manager.directory} holds no checkpoint: train first.")
+    damaged = f"checkpoint {manager.directory / str(number)} is damaged"
+    # after one failed read Orbax abandons the others, which a moment later print tracebacks of their own that nobody can catch
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        read = _read(manager, number, abstract)
+        if isinstance(read, str):
+            time.sleep(0.1)
+            gc.collect()
+            raise ArtefactError(f"{damaged} ({read}): {advice}")
+    finally:
+        sys.unraisablehook = hook
+    state, host, sha256 = read
+    if _digest(state, host) != sha256:
+        raise ArtefactError(f"{damaged} (its values are not those that were saved): {advice}")
+    return state, host

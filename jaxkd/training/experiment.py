@@ -1,5 +1,6 @@
 """Puts the parts of an experiment together: student, method, optimiser, front end, compiled steps, initial state, training batches."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jaxkd.metrics import multilabel_metrics
 from jaxkd.parallel import Devices
 from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser
-from jaxkd.training.state import TrainState, initial_state
+from jaxkd.training.state import TrainState, initial_state, stream_key
 from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
 
 
@@ -52,7 +53,8 @@ def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Norma
     """Mean and standard deviation of the embeddings of `ids` per dimension ("zscore"), or 0 and 1 ("none")."""
     if kind == "none":
         return Normalisation(np.zeros(store.dim, np.float32), np.ones(store.dim, np.float32))
-    embedding = store.gather(ids).reshape(-1, store.dim).astype(np.float64)
+    frames, lengths = store.gather(ids), store.lengths(ids)
+    embedding = frames[np.arange(frames.shape[1]) < lengths[:, None]].astype(np.float64)
     std = embedding.std(axis=0)
     return Normalisation(embedding.mean(axis=0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))
 
@@ -80,7 +82,7 @@ def assemble(config: Any, dataset: AudioDataset, store: EmbeddingStore) -> Assem
         mixup_alpha=settings.mixup_alpha,
         seed=config.seed,
     )
-    devices.require_divisible(loader.rows, "training.batch_size")
+    devices.require_divisible(settings.batch_size, "training.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     transform = audio_transform(
         frontend,
@@ -92,15 +94,15 @@ def assemble(config: Any, dataset: AudioDataset, store: EmbeddingStore) -> Assem
     normalisation = fit_normalisation(store, dataset.splits["train"], config.teacher.normalisation)
     experiment = Experiment(student, method, make_optimiser(settings, method), transform, normalisation, settings.mixup_mask, config.seed)
     embedding = None if embeddings is None else jax.ShapeDtypeStruct(store.gather(dataset.splits["train"][:1]).shape, np.float32)
-    state = initial_state(jax.random.key(config.seed), student, method, experiment.optimiser, inputs, embedding)
+    state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, inputs, embedding)
     return Assembly(
         experiment,
         devices,
         loader,
         embeddings,
         devices.replicate(state),
-        devices.compile(lambda state, batch, *, axis_name: train_step(experiment, state, batch, axis_name=axis_name), donate_state=True),
-        devices.compile(lambda state, batch, *, axis_name: eval_step(experiment, state, batch, axis_name=axis_name)),
+        devices.compile(functools.partial(train_step, experiment), donate_state=True),
+        devices.compile(functools.partial(eval_step, experiment)),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxkd.data.audio_dataset import AudioDataset
 from jaxkd.data.loader import eval_batches
+from jaxkd.metrics import sigmoid
 from jaxkd.parallel import Devices
 from jaxkd.training.state import TrainState
 from jaxkd.types import Gatherable
@@ -43,8 +44,3 @@ def predict(
         terms.append(batch_terms)
     means = {name: float(np.average([float(batch_terms[name]) for batch_terms in terms], weights=rows)) for name in terms[0]}
     return sigmoid(np.concatenate(logits)), means
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-logits)) without overflow, float32 of the same shape."""
-    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)

@@ -1,7 +1,6 @@
 """The training loop: steps, logging, validation, checkpoints, interruption."""
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,36 +11,13 @@ import numpy as np
 
 from jaxkd.data.loader import TrainLoader
 from jaxkd.errors import NonFiniteLossError
-from jaxkd.files import write_text
 from jaxkd.parallel import Devices
 from jaxkd.progress import progress
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.interrupt import InterruptGuard
+from jaxkd.training.metrics_log import MetricsLog
 from jaxkd.training.optimiser import Plateau
 from jaxkd.training.state import TrainState
-
-
-class MetricsLog:
-    """`metrics.jsonl`: one object a line {"step", "split", "values": {name: float}}; lines after the resumed step are dropped on opening."""
-
-    def __init__(self, path: Path, resumed_step: int):
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    if json.loads(line)["step"] <= resumed_step:
-                        kept.append(line + "\n")
-        write_text(path, "".join(kept))
-        self._file = path.open("a")
-
-    def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Appends one line and flushes it."""
-        self._file.write(json.dumps({"step": step, "split": split, "values": values}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
 
 
 def _checked_mean(pending: list[dict[str, jax.Array]], last_step: int, loader: TrainLoader) -> dict[str, float]:
@@ -70,7 +46,7 @@ def train(
     checkpoints: Checkpoints,
     devices: Devices,
     settings: Any,
-    metrics_path: Path,
+    workdir: Path,
 ) -> None:
     """Trains from the newest checkpoint (or the given state) to `settings.steps`, or to the early stop.
 
@@ -85,7 +61,7 @@ def train(
       checkpoints: of this run.
       devices: where the batches go.
       settings: config.training.
-      metrics_path: of `metrics.jsonl`.
+      workdir: where the metrics are logged.
 
     Raises:
       NonFiniteLossError: a term of the loss is NaN or infinite.
@@ -95,7 +71,7 @@ def train(
     if checkpoints.latest_step() is not None:
         state, host = checkpoints.restore_last()
         start, plateau = int(state.step), Plateau(**host["plateau"])
-    log = MetricsLog(metrics_path, start)
+    log = MetricsLog(workdir, start)
     pending: list[dict[str, jax.Array]] = []
     with (
         InterruptGuard() as guard,
@@ -126,7 +102,9 @@ def train(
             if guard.received:
                 checkpoints.wait()
                 raise guard.error(f"step {step} of {settings.steps} is saved; the same command goes on from there.")
-    checkpoints.wait()
+        checkpoints.wait()
+        if guard.received:
+            raise guard.error("training is done and saved; the same command goes on from there.")
 
 
 @contextlib.contextmanager

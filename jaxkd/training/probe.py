@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from jaxkd.metrics import multilabel_metrics
-from jaxkd.training.inference import sigmoid
+from jaxkd.metrics import multilabel_metrics, sigmoid
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

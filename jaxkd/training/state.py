@@ -8,6 +8,13 @@ import optax
 
 from jaxkd.methods.method import Method
 
+_STREAMS = {"initialisation": 0, "augmentation": 1}
+
+
+def stream_key(seed: int, stream: str) -> jax.Array:
+    """The typed random key of a named stream; streams of one seed are independent."""
+    return jax.random.fold_in(jax.random.key(seed), _STREAMS[stream])
+
 
 class TrainState(NamedTuple):
     """A pytree.

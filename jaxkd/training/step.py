@@ -11,7 +11,7 @@ from jaxkd.data.loader import TrainBatch
 from jaxkd.data.transforms import mixup
 from jaxkd.methods.method import Method
 from jaxkd.parallel import row_keys
-from jaxkd.training.state import TrainState
+from jaxkd.training.state import TrainState, stream_key
 from jaxkd.types import Array, Batch
 
 
@@ -71,7 +71,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
     Returns:
       The state after the step, and scalars: the method's terms and "gradient_norm".
     """
-    rows = _augmented(experiment, batch, jax.random.fold_in(jax.random.key(experiment.seed), state.step), axis_name)
+    rows = _augmented(experiment, batch, jax.random.fold_in(stream_key(experiment.seed, "augmentation"), state.step), axis_name)
     method = experiment.method
 
     def loss(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:

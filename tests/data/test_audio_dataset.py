@@ -62,7 +62,13 @@ def test_altered_array_is_found_by_verify(made):
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(ArtefactError, match=r"test\.labels\.npy was altered"):
-        AudioDataset.open(made[0].path).verify()
+        AudioDataset.open_verified(made[0].path)
+
+
+def test_missing_records_are_found_by_verify(made):
+    (made[0].path / "records.json").unlink()
+    with pytest.raises(ArtefactError, match=r"records\.json is missing: remove"):
+        AudioDataset.open_verified(made[0].path)
 
 
 def test_array_of_another_shape_and_the_same_size(made):

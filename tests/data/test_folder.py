@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from jaxkd.data import prepare
-from jaxkd.errors import ConfigError, DataError
+from jaxkd.errors import ArtefactError, ConfigError, DataError, ResourceError
 
 HEADER = "file,split,piano,drums"
 LINES = ["a.wav,train,1,0", "b.flac,train,,", "c.wav,valid,0,1", "d.ogg,test,1,", "e.wav,unseen_room,0,0"]
@@ -67,6 +67,44 @@ def test_again_is_opened_and_a_changed_file_is_noticed(folder, tmp_path):
     assert prepared(folder, tmp_path).fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize("name", ["train.audio.npy", "valid.labels.npy"])
+def test_altered_cached_set_is_refused(name, folder, tmp_path):
+    file = prepared(folder, tmp_path).path / name
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtefactError, match=rf"{name} was altered: .* remove {file.parent} and run again"):
+        prepared(folder, tmp_path)
+
+
+def test_memory_for_the_clips_is_asked_for_before_they_are_decoded(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxkd.files.available_memory_bytes", lambda: 20_000_000)
+    monkeypatch.setattr("jaxkd.data.folder.decode_clip", None)
+    with pytest.raises(ResourceError, match=r"decoding 5 files needs 32 MB of memory, but 20 MB are available\. Close other programs, or choose smaller sizes"):
+        prepared(folder, tmp_path, clip_seconds=100.0)
+
+
+@pytest.mark.parametrize("name", ["copy.wav", "sub/../a.wav"])
+def test_a_file_in_two_splits_is_refused(name, folder, tmp_path):
+    (folder / "sub").mkdir()
+    (folder / "copy.wav").write_bytes((folder / "a.wav").read_bytes())
+    write(folder, [*LINES, f"{name},test,1,0"])
+    message = {
+        "copy.wav": r"labels\.csv, line 7: copy\.wav \(split test\) has the same content as a\.wav \(line 2, split train\): no clip may be in two splits",
+        "sub/../a.wav": r"labels\.csv, line 7: sub/\.\./a\.wav is listed twice, first on line 2",
+    }
+    with pytest.raises(DataError, match=message[name]):
+        prepared(folder, tmp_path)
+
+
+def test_copies_within_a_split_are_clips_of_their_own_and_are_counted(folder, tmp_path):
+    (folder / "copy.wav").write_bytes((folder / "a.wav").read_bytes())
+    write(folder, [*LINES, "copy.wav,train,1,0"])
+    dataset = prepared(folder, tmp_path)
+    assert dataset.splits["train"] == ["train/a.wav", "train/b.flac", "train/copy.wav"]
+    assert dataset.notes["decoded"]["copies of another clip of the split"] == 1
+
+
 def test_bad_audio(folder, tmp_path):
     cases = {
         "empty": (lambda path: path.write_bytes(b""), r"a\.wav is empty \(0 bytes\)"),
@@ -87,6 +125,7 @@ def test_bad_audio(folder, tmp_path):
     [
         (["a.wav,train,1,yes", *LINES[1:]], "line 2: label 'yes' should be 1, 0 or nothing"),
         ([*LINES, "a.wav,valid,1,1"], "line 7: a.wav is listed twice, first on line 2"),
+        ([*LINES, "./a.wav,train,1,1"], "line 7: ./a.wav is listed twice, first on line 2"),
         ([*LINES, "x.wav,valid,1,1"], "line 7: .*x.wav does not exist"),
         (["a.wav,training,1,0", *LINES[1:]], "line 2: split 'training' should be"),
         (["a.wav,train,1", *LINES[1:]], "line 2: 3 columns, the header has 4"),

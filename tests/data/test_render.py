@@ -50,7 +50,7 @@ def test_several_workers_give_the_same_bytes(scores, timgm_sf2, monkeypatch):
     clips = compose_clips(scores, CLASSES, 6, 1.0, (3,))
     whole = sound(timgm_sf2, clips)
     monkeypatch.setattr(render, "SECONDS_PER_JOB", 2.2)
-    monkeypatch.setattr(render, "_worker_count", lambda: 2)
+    monkeypatch.setattr(render, "_worker_count", lambda reserved_bytes: 2)
     np.testing.assert_array_equal(whole, sound(timgm_sf2, clips))
 
 
@@ -122,6 +122,21 @@ def test_bank_that_the_renderer_refuses(tmp_path):
     (tmp_path / "bad.sf2").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"rendering with .*bad\.sf2 failed \(exit status 1\)"):
         sound(tmp_path / "bad.sf2", [solo("flute", 73, 69)])
+
+
+def test_memory_is_asked_for_before_any_worker_starts(timgm_sf2, monkeypatch):
+    monkeypatch.setattr("jaxkd.files.available_memory_bytes", lambda: 601_000_000)
+    monkeypatch.setattr(render, "_Worker", None)
+    with pytest.raises(ResourceError, match=r"rendering 1 clips needs 603 MB of memory, but 601 MB are available\. Close other programs"):
+        sound(timgm_sf2, [solo("flute", 73, 69)], seconds=100.0)
+
+
+def test_workers_fit_beside_the_audio(monkeypatch):
+    monkeypatch.setattr(render.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(render, "available_memory_bytes", lambda: 2_500_000_000)
+    assert [render._worker_count(reserved) for reserved in (0, 1_000_000_000, 2_000_000_000)] == [4, 2, 1]
+    monkeypatch.setattr(render, "available_memory_bytes", lambda: None)
+    assert render._worker_count(0) == 8
 
 
 def test_without_the_renderer(tmp_path, monkeypatch):

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jaxkd.config import default_config
 from jaxkd.data import prepare
+from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.data.rendered_config import check_config
-from jaxkd.errors import ConfigError, ResourceError
+from jaxkd.errors import ArtefactError, ConfigError, ResourceError
 
 
 def with_fields(config, **fields):
@@ -84,6 +86,18 @@ def other_cache(cache_dir, tmp_path, tiny_dataset):
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["train.audio.npy", "test.labels.npy"])
+def test_altered_cached_set_is_refused(name, tiny_dataset, tiny_data_config, other_cache):
+    file = other_cache / "datasets" / tiny_dataset.path.name / name
+    shutil.copytree(tiny_dataset.path, file.parent)
+    assert prepare(tiny_data_config, other_cache).path == file.parent
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtefactError, match=rf"{name} was altered: .* remove {file.parent} and run again"):
+        prepare(tiny_data_config, other_cache)
+
+
 @pytest.mark.slow
 def test_rendering_again_gives_the_same_bytes(tiny_dataset, tiny_data_config, other_cache):
     again = prepare(tiny_data_config, other_cache)
@@ -105,22 +119,38 @@ def test_full_disk_is_noticed_before_the_work(tiny_data_config, other_cache, mon
         prepare(with_fields(tiny_data_config, labelled=1, unlabelled=0, valid=1, test=1, unseen=1), other_cache)
 
 
+def test_full_memory_is_noticed_before_the_work(tiny_data_config, other_cache, monkeypatch):
+    monkeypatch.setattr("jaxkd.files.available_memory_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr("jaxkd.data.rendered.load_scores", None)
+    config = with_fields(tiny_data_config, labelled=10_000, unlabelled=0, valid=1, test=1, unseen=1)
+    with pytest.raises(ResourceError, match=r"rendering 10,003 clips needs 1,560 MB of memory, but 1,000 MB are available\. Close other programs"):
+        prepare(config, other_cache)
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"labelled": 0}, "data.labelled=0"),
-        ({"valid": 2.5}, "data.valid=2.5"),
-        ({"unlabelled": -1}, "data.unlabelled=-1"),
-        ({"unseen": 17}, "exceeds data.test=16"),
-        ({"classes": ("piano", "cembalo")}, "unknown instrument class 'cembalo'"),
-        ({"classes": ("piano", "piano")}, "different names"),
-        ({"clip_seconds": 0.0}, "data.clip_seconds"),
-        ({"sample_rate": 96000}, "exceeds the renderer's 48000"),
+        ({"unseen": 17}, "config.data.unseen is 17, above config.data.test 16"),
+        ({"classes": ("piano", "harpsicord")}, "unknown instrument class 'harpsicord'. Did you mean 'harpsichord'"),
+        ({"clip_seconds": 0.05}, "config.data.clip_seconds is 0.05, but must be between 0.1 and 60"),
+        ({"clip_seconds": 61.0}, "config.data.clip_seconds is 61.0, but must be between 0.1 and 60"),
+        ({"sample_rate": 3999}, "config.data.sample_rate is 3999, but the renderer gives 4000 to 48000 Hz"),
+        ({"sample_rate": 96000}, "config.data.sample_rate is 96000, but the renderer gives 4000 to 48000 Hz"),
     ],
 )
 def test_impossible_config(fields, message, tiny_data_config):
     with pytest.raises(ConfigError, match=message):
         check_config(with_fields(tiny_data_config, **fields))
+
+
+def test_the_default_classes_are_all_instruments_in_their_order():
+    assert default_config().data.classes == tuple(INSTRUMENTS)
+
+
+@pytest.mark.parametrize("source", ["no_such_package:prepare", "jaxkd.data.rendered:no_such_function"])
+def test_source_that_cannot_be_imported(source, tiny_data_config, tmp_path):
+    with pytest.raises(ConfigError, match=f"data source '{source}' could not be imported: .*no_such"):
+        prepare(with_fields(tiny_data_config, source=source), tmp_path)
 
 
 def test_unknown_source(tiny_data_config, tmp_path):

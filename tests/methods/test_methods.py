@@ -62,6 +62,14 @@ def test_east_weighs_label_loss_and_distance():
     assert float(terms["loss"]) == pytest.approx(0.3 * float(label) + 0.7 * float(distance), rel=1e-6)
 
 
+def test_east_with_fitnet_trains_an_adapter_to_the_raw_embedding():
+    batch, outputs = _batch(), _outputs()
+    terms, params = _terms(_build("east", **{"distance.name": "fitnet"}), outputs, batch)
+    adapter = params["adapter"]
+    adapted = outputs.features.mean(axis=1) @ adapter["kernel"] + adapter["bias"]
+    assert float(terms["distance"]) == pytest.approx(float(np.mean((adapted - batch.embedding[:, 0]) ** 2)), rel=1e-5)
+
+
 @pytest.mark.parametrize("distance", ["distance_correlation", "fitnet"])
 @pytest.mark.parametrize("stop_gradient", [True, False])
 def test_gradient_table_of_compression(distance, stop_gradient):

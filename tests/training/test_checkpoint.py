@@ -1,5 +1,10 @@
-"""Checkpoints: what is kept, and what a damaged one says."""
+"""Checkpoints: what is kept, and that a damaged one is refused with advice that works."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,38 +14,147 @@ from jaxkd.parallel import Devices
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.state import TrainState
 
+DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
+    "flipped": lambda file, data: file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]),
+    "truncated": lambda file, data: file.write_bytes(data[: len(data) // 2]),
+    "deleted": lambda file, data: file.unlink(),
+}
+
 
 def _state(step: int) -> TrainState:
-    return Devices.all().replicate(TrainState(jnp.int32(step), {"student": {"w": jnp.full(3, float(step))}, "auxiliary": {}}, {}, (), jnp.float32(1.0)))
+    params = {"student": {"w": jnp.full(3, float(step)), "noise": jax.random.normal(jax.random.key(step), (10_000,))}, "auxiliary": {}}
+    return Devices.all().replicate(TrainState(jnp.int32(step), params, {}, (), jnp.float32(1.0)))
 
 
-def test_last_and_best(tmp_path):
-    checkpoints = Checkpoints(tmp_path, _state(0))
-    for step, metric in ((1, 0.5), (2, 0.9), (3, 0.9), (4, 0.1)):
+def _saved(path: Path, *offers: tuple[int, float]) -> None:
+    checkpoints = Checkpoints(path, _state(0))
+    for step, metric in offers:
         checkpoints.save_best(step, _state(step), metric)
         checkpoints.save_last(step, _state(step), {"plateau": {"best": float("inf"), "step": step}})
     checkpoints.wait()
     checkpoints.close()
-    again = Checkpoints(tmp_path, _state(0))
-    state, host = again.restore_last()
-    assert int(state.step) == again.latest_step() == 4
+
+
+def _restored(path: Path) -> tuple[TrainState, dict, TrainState]:
+    checkpoints = Checkpoints(path, _state(0))
+    try:
+        return *checkpoints.restore_last(), checkpoints.restore_best()
+    finally:
+        checkpoints.close()
+
+
+def _assert_equal(one: TrainState, other: TrainState) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_last_and_best(tmp_path):
+    _saved(tmp_path, (1, 0.5), (2, 0.9), (3, 0.9), (4, 0.1))
+    state, host, best = _restored(tmp_path)
+    _assert_equal(state, _state(4))
     assert host == {"plateau": {"best": float("inf"), "step": 4}}
-    np.testing.assert_array_equal(again.restore_best().params["student"]["w"], [2.0, 2.0, 2.0])
-    again.close()
+    _assert_equal(best, _state(2))
+    assert sorted(folder.name for folder in (tmp_path / "last").iterdir()) == ["3", "4"]
+    assert len(list((tmp_path / "best").iterdir())) == 1
 
 
-def test_damaged_checkpoint_says_which(tmp_path):
-    checkpoints = Checkpoints(tmp_path, _state(0))
-    checkpoints.save_last(1, _state(1), {})
-    checkpoints.wait()
-    checkpoints.close()
-    for file in (tmp_path / "last" / "1" / "state").rglob("*"):
+@pytest.mark.parametrize("folder", ["last", "best"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_damaged_file_is_refused_or_harmless(tmp_path, folder, damage):
+    _saved(tmp_path, (1, 0.5))
+    files = [file for file in (tmp_path / folder).rglob("*") if file.is_file()]
+    refused = []
+    for file in files:
+        data = file.read_bytes()
+        DAMAGES[damage](file, data)
+        try:
+            state, host, best = _restored(tmp_path)
+        except ArtefactError as error:
+            advice = rf"remove the folder {tmp_path / 'last' / '1'}; the run goes on" if folder == "last" else rf"remove the folder {tmp_path} and train again"
+            assert advice in str(error)
+            refused.append(file)
+        else:
+            _assert_equal(state, _state(1))
+            _assert_equal(best, _state(1))
+            assert host == {"plateau": {"best": float("inf"), "step": 1}}
+        file.write_bytes(data)
+    values, remembered = max(files, key=lambda file: file.stat().st_size), tmp_path / folder / "1" / "host" / "metadata"
+    assert {values, remembered} <= set(refused)
+    _assert_equal(_restored(tmp_path)[0], _state(1))
+
+
+def test_advice_for_the_last_leads_to_the_one_before(tmp_path):
+    _saved(tmp_path, (1, 0.5), (2, 0.9))
+    for file in (tmp_path / "last" / "2" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    again = Checkpoints(tmp_path, _state(0))
-    with pytest.raises(ArtefactError, match=r"last/1 is damaged .* remove that folder"):
-        again.restore_last()
-    again.close()
+    with pytest.raises(ArtefactError, match=r"last/2 is damaged .* remove the folder .*last/2; the run goes on from the one before it"):
+        _restored(tmp_path)
+    shutil.rmtree(tmp_path / "last" / "2")
+    _assert_equal(_restored(tmp_path)[0], _state(1))
+    _saved(tmp_path, (2, 0.9), (3, 0.1))
+    state, _, best = _restored(tmp_path)
+    _assert_equal(state, _state(3))
+    _assert_equal(best, _state(2))
+
+
+def test_advice_for_the_best_leads_to_a_new_start(tmp_path):
+    path = tmp_path / "checkpoints"
+    _saved(path, (1, 0.9), (2, 0.5))
+    shutil.rmtree(next((path / "best").iterdir()))
+    with pytest.raises(ArtefactError, match=rf"does not hold the best checkpoint of this run \(metric 0.9\): remove the folder {path} and train again"):
+        _restored(path)
+    shutil.rmtree(path)
+    checkpoints = Checkpoints(path, _state(0))
+    assert checkpoints.latest_step() is None
+    checkpoints.close()
+    _saved(path, (1, 0.9))
+    _assert_equal(_restored(path)[2], _state(1))
+
+
+def test_best_is_on_disk_before_last_is_written(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, _state(0))
+    order = []
+    monkeypatch.setattr(checkpoints._best, "wait_until_finished", _noted(order, "best waited", checkpoints._best.wait_until_finished))
+    monkeypatch.setattr(checkpoints._last, "save", _noted(order, "last saved", checkpoints._last.save))
+    checkpoints.save_best(1, _state(1), 0.5)
+    order.clear()
+    checkpoints.save_last(1, _state(1), {})
+    assert order == ["best waited", "last saved"]
+    assert (tmp_path / "best" / "1").is_dir()
+    checkpoints.close()
+
+
+def _noted(order: list[str], name: str, function: Callable) -> Callable:
+    def noted(*args: object, **kwargs: object) -> object:
+        result = function(*args, **kwargs)
+        order.append(name)
+        return result
+
+    return noted
+
+
+def test_an_earlier_step_may_better_the_best(tmp_path):
+    _saved(tmp_path, (1, 0.3), (2, 0.5), (3, 0.6))
+    for step in (2, 3):
+        shutil.rmtree(tmp_path / "last" / str(step))
+    _saved(tmp_path, (2, 0.7), (3, 0.6))
+    state, _, best = _restored(tmp_path)
+    _assert_equal(state, _state(3))
+    _assert_equal(best, _state(2))
+
+
+def test_a_donated_state_is_saved_as_it_was(tmp_path):
+    step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path, _state(0))
+    state = _state(1)
+    checkpoints.save_best(1, state, 0.5)
+    checkpoints.save_last(1, state, {})
+    for _ in range(20):
+        state = step(state)
+    checkpoints.wait()
+    _assert_equal(checkpoints.restore_last()[0], _state(1))
+    _assert_equal(checkpoints.restore_best(), _state(1))
+    checkpoints.close()
 
 
 def test_no_checkpoint(tmp_path):

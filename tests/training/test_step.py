@@ -78,6 +78,6 @@ def test_damaged_parameters_stop_the_run(small_inputs, assembly, tmp_path):
     broken = assembly.state._replace(params=jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), assembly.state.params))
     checkpoints = Checkpoints(tmp_path / "checkpoints", assembly.state)
     with pytest.raises(NonFiniteLossError, match="not finite at step 1: "):
-        train(assembly.train, lambda state: {}, broken, assembly.loader, checkpoints, assembly.devices, small_config().training, tmp_path / "metrics.jsonl")
+        train(assembly.train, lambda state: {}, broken, assembly.loader, checkpoints, assembly.devices, small_config().training, tmp_path)
     assert checkpoints.latest_step() is None
     checkpoints.close()
