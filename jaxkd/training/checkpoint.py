@@ -111,7 +111,7 @@ def _read(manager: ocp.CheckpointManager, number: int, abstract: TrainState) -> 
     """The state, the host's values and the digest of both; or, in one line, why they cannot be read."""
     try:
         restored = manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
-        return restored.state, restored.host["values"], restored.host["sha256"]
+        return restored["state"], restored["host"]["values"], restored["host"]["sha256"]
     except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
         return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
 
