@@ -93,7 +93,7 @@ def default_config() -> ml_collections.ConfigDict:
             "log_every_steps": 20,
         }
     )
-    config.evaluation = ml_collections.ConfigDict({"batch_size": 128, "f1_threshold": 0.4, "bootstrap_resamples": 1000})
+    config.evaluation = ml_collections.ConfigDict({"batch_size": 64, "f1_threshold": 0.4, "bootstrap_resamples": 1000})
     config.parallel = ml_collections.ConfigDict({"mode": "jit"})
     config.compare = ml_collections.ConfigDict({"methods": ("probe", "baseline", "east", "compressed"), "seeds": (0, 1, 2)})
     return config

@@ -210,3 +210,9 @@ def test_damaged_runs_are_refused_with_the_file_named(finished, tmp_path, damage
     with pytest.raises(ArtefactError, match=message):
         write_report(workdir, summary)
     assert not (workdir / "report.json").exists()
+
+
+def test_long_notes_are_left_to_the_report():
+    assert numbers.brief("licence: MIT") == "licence: MIT"
+    assert numbers.brief("terms: " + "x" * 300) == "terms: see report.md"
+    assert numbers.brief("terms: one\ntwo") == "terms: see report.md"
