@@ -4,6 +4,9 @@
     python -m jaxkd.main --config=configs/audio.py:method=east
     python -m jaxkd.main --config=configs/audio.py --mode=compare
 
+Two CPU cores: 5.5 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of three seeds, test / unseen bank): compressed 0.77 / 0.52,
+east 0.72 / 0.50, baseline 0.72 / 0.47, the teacher's probe 0.76 / 0.53.
+
 String arguments: method, teacher, student, runlocal (tiny sizes, for a trial of half a minute).
 """
 
