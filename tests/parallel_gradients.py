@@ -33,7 +33,8 @@ def main() -> None:
         state = assembly.devices.replicate(assembly.state._replace(optimiser_state=keep_gradient.init(assembly.state.params)))
         step = assembly.devices.compile(functools.partial(train_step, experiment))
         # away from the start, where half of the convolutions are zero
-        state = state._replace(params=jax.tree.map(lambda x: x + 0.01, state.params))
+        moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), state.params)
+        state = assembly.devices.replicate(state._replace(params=moved))
         state, terms = step(state, assembly.devices.shard(assembly.loader.batch(1)))
         arrays |= {f"{name}/terms/{key}": np.asarray(value) for key, value in terms.items()}
         arrays |= {
