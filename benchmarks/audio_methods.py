@@ -1,6 +1,7 @@
 """Does a distilled student beat the one trained on labels alone, on the sound bank that training never heard?
 
-Runs the comparison of configs/audio.py (or shows it, where it is done) and prints mAP with the paired difference from `baseline` and its 95 % interval over clips and seeds.
+Runs the comparison of configs/audio.py (or shows it, where it is done) and prints mAP with the paired difference from `baseline` and its 95 % interval over
+clips and seeds.
 
 Command: python -m benchmarks.audio_methods --workdir=DIR [--config.field=value ...]   (2 cores: about half an hour, resumable)
 """
