@@ -1,6 +1,6 @@
 """Minutes of the main job: from an empty cache to the report, again with everything done, in tiny sizes, and the time to the first training step.
 
-Command: python -m benchmarks.audio_job   (2 cores: about eight minutes; fetches 120 MB; needs 1 GB of disk, removed at the end)
+Command: python -m benchmarks.audio_job   (2 cores: about eight minutes; fetches 75 MB; needs 1 GB of disk, removed at the end)
 """
 
 import json

@@ -47,6 +47,6 @@ class Interrupted(JaxkdError):
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ConfigError:
     """The error for a name that is in no table: lists the valid names and shows the nearest."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(valid)}.")

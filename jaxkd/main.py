@@ -14,17 +14,28 @@ Modes:
 Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from absl import app, flags
-from ml_collections import config_flags
 
-from jaxkd.errors import ConfigError, Interrupted, JaxkdError
-from jaxkd.files import default_cache_dir
+def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """While libraries are being imported an exception could be swallowed; nothing is being written yet."""
+    os.write(2, b"jaxkd: interrupted before anything was begun.\n")
+    os._exit(128 + number)
+
+
+signal.signal(signal.SIGINT, _exit_at_once)
+signal.signal(signal.SIGTERM, _exit_at_once)
+
+from absl import app, flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from jaxkd.errors import ConfigError, Interrupted, JaxkdError  # noqa: E402
+from jaxkd.files import default_cache_dir  # noqa: E402
 
 MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
 
@@ -56,6 +67,10 @@ def _run(arguments: list[str]) -> None:
     config = _CONFIG.value
     pipeline.check(config)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else pipeline.default_workdir(config, _MODE.value)
+    if _MODE.value != "report":
+        import jax  # noqa: F401
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     if _MODE.value == "compare":
         pipeline.compare(config, workdir, cache_dir)
     else:
@@ -66,6 +81,10 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments[1:]):
         print(f"{__doc__}\nFlags:\n{flags.FLAGS.main_module_help()}")
         sys.exit(0)
+    for argument in arguments[1:]:
+        file = argument.removeprefix("--config=").partition(":")[0]
+        if argument.startswith("--config=") and not Path(file).is_file():
+            raise ConfigError(f"--config={file}: there is no such file in {Path.cwd()}.")
     try:
         left = flags.FLAGS(arguments)
         if _CONFIG.value is not None:
@@ -81,7 +100,9 @@ def _parse_message(error: Exception) -> str:
     last = text.splitlines()[-1]
     if last.startswith("jaxkd.errors."):
         return last.partition(": ")[2]
-    return " ".join(text.split()) + " See --help." if "Traceback" not in text else text
+    if "Traceback" in text:
+        return text
+    return " ".join(text.replace("\\n", " ").replace("\\'", "'").split()).strip("'\"").rstrip(".?") + ". See --help."
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
@@ -90,7 +111,6 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """The command line; exits with the status that its help names."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         app.run(_run, flags_parser=_parse_flags)
     except JaxkdError as error:

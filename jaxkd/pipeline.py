@@ -158,10 +158,13 @@ def _teacher(config: Any, cache_dir: Path) -> "Teacher":
 
 def precompute(config: Any, cache_dir: Path) -> tuple["AudioDataset", "EmbeddingStore"]:
     """Prepares the data and embeds it once; both are found again in the cache."""
+    from jaxkd.data.loader import TrainLoader
     from jaxkd.embeddings.stage import embed_dataset, store_identity
     from jaxkd.files import sha256_json
 
     dataset = data.prepare(config.data, cache_dir)
+    if config.method not in methods.REFERENCES:
+        TrainLoader(dataset, None, batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)  # refuses a batch that is too large
     if config.data.tfds_dir:
         from jaxkd.data.tfds_builder import write_tfds
 
@@ -248,6 +251,11 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, dataset: "AudioDataset
     write_json(workdir / "evaluation.json", {**results, "classes": list(dataset.classes), "notes": dataset.notes})
 
 
+def _require_evaluated(workdir: Path) -> None:
+    if not (workdir / "evaluation.json").exists():
+        raise ArtefactError(f"{workdir}/evaluation.json is missing: run with --mode=run (or train, then evaluate) first.")
+
+
 def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
     """Writes the report of an evaluated run and prints its table.
 
@@ -256,8 +264,7 @@ def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
     """
     from jaxkd.results.report import screen_table, write_report
 
-    if not (workdir / "evaluation.json").exists():
-        raise ArtefactError(f"{workdir}/evaluation.json is missing: run with --mode=run (or train, then evaluate) first.")
+    _require_evaluated(workdir)
     summary = {
         "schema": 1,
         "name": config.name,
@@ -285,6 +292,8 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
       cache_dir: shared by runs.
       mode: "run", "precompute", "train", "evaluate" or "report".
     """
+    if mode == "report":
+        _require_evaluated(workdir)
     _claim(workdir, _as_json(config))
     if mode == "report":
         report(config, workdir)

@@ -2,9 +2,24 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class _Lines:
+    """A log instead of a terminal: each update is a line of its own."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            self._stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def progress(
@@ -23,5 +38,5 @@ def progress(
         mininterval=0.2 if on_terminal else 10.0,
         dynamic_ncols=on_terminal,
         leave=True,
-        file=sys.stderr,
+        file=sys.stderr if on_terminal else _Lines(sys.stderr),
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxkd.results.artefact import load_predictor
+
 ROOT = Path(__file__).parent.parent
 # ml_collections loads a config file by a deprecated method
 COMMAND = [sys.executable, "-W", "error", "-W", "ignore:the load_module() method:DeprecationWarning", "-m", "jaxkd.main", "--config=configs/audio.py:runlocal"]
@@ -71,6 +73,24 @@ def test_run_leaves_every_artefact_and_prints_the_table(finished):
 @pytest.mark.slow
 def test_the_student_holds_nothing_of_the_teacher(finished):
     assert not [name for name in _parameters(finished) if "transformation" in name or "auxiliary" in name]
+
+
+@pytest.mark.slow
+def test_the_student_alone_gives_the_scores_of_the_run(finished, small_inputs):
+    dataset, _ = small_inputs
+    predict = load_predictor(finished / "student")
+    with np.load(finished / "predictions" / "test.npz") as kept:
+        np.testing.assert_allclose(predict(dataset.gather(kept["ids"].tolist())), kept["scores"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_interrupted_while_starting(tmp_path):
+    for delay in (0.05, 0.2, 0.5, 0.9):
+        process = _start(tmp_path / "run")
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode in (130, -signal.SIGINT), f"after {delay} s: {process.returncode}\n{err}"
 
 
 @pytest.mark.slow
@@ -215,7 +235,7 @@ def test_workdir_without_write_permission(tmp_path):
     [
         (["--config=configs/none.py"], "configs/none.py"),
         (["--config=configs/audio.py:metod=east"], "unknown config argument 'metod'. Did you mean 'method'?"),
-        (["--config.data.sed=1"], 'Did you mean "seed"'),
+        (["--config.data.sed=1"], 'Did you mean "seed" instead of "sed". See --help.'),
         (["--config.training.steps=many"], "invalid literal for int() with base 10: 'many'"),
         (["--config.method=esat"], "Did you mean 'east'?"),
         (["--config.training.batch_size=0"], "config.training.batch_size is 0"),

@@ -72,7 +72,10 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     audio = np.empty((len(rows), points), np.int16)
     counts = Counter({"copies of another clip of the split": copies} if copies else {})
     for index, row in enumerate(progress(rows, description=f"decoding {folder.name}", unit="file")):
-        audio[index], remarks = decode_clip(folder / row.file, rate, points)
+        try:
+            audio[index], remarks = decode_clip(folder / row.file, rate, points)
+        except DataError as error:
+            raise DataError(f"{error} Replace the file, or remove its line from {folder / LABELS_FILE}.") from error
         counts.update(remarks)
     labels, mask = np.array([row.labels for row in rows], np.float32), np.array([row.mask for row in rows], np.bool_)
     splits = {}

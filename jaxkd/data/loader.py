@@ -70,10 +70,8 @@ class TrainLoader:
         self._sizes = {"labelled": batch_size, "unlabelled": batch_size * unlabelled_ratio if self._pools["unlabelled"] else 0}
         for stream, size in self._sizes.items():
             if size > len(self._pools[stream]):
-                raise ConfigError(
-                    f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: "
-                    "lower training.batch_size or training.unlabelled_ratio."
-                )
+                field = "training.batch_size" if stream == "labelled" else "training.unlabelled_ratio"
+                raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{field}.")
         self._dataset, self._embeddings, self._alpha, self._seed = dataset, embeddings, mixup_alpha, seed
 
     @property

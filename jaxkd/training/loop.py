@@ -89,7 +89,7 @@ def train(
             if step % settings.log_every_steps == 0 or evaluates or guard.received:
                 means = _checked_mean(pending, step, loader)
                 log.write(step, "train", means)
-                bar.set_postfix_str(f"loss {means['loss']:.4f}")
+                bar.set_postfix_str(f"loss {means['loss']:.4f}", refresh=False)
                 pending = []
             if evaluates:
                 values = validate(state)
