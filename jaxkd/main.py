@@ -102,7 +102,9 @@ def _parse_message(error: Exception) -> str:
         return last.partition(": ")[2]
     if "Traceback" in text:
         return text
-    return " ".join(text.replace("\\n", " ").replace("\\'", "'").split()).strip("'\"").rstrip(".?") + ". See --help."
+    if text.startswith("'") and text.endswith("'"):
+        text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
+    return " ".join(text.split()).rstrip(" .?") + ". See --help."
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
