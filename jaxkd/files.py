@@ -90,6 +90,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def as_json(value: Any) -> Any:
+    """A nested value as JSON gives it back: tuples become lists; a ConfigDict becomes a dict."""
+    return json.loads(json.dumps(value.to_dict() if hasattr(value, "to_dict") else value))
+
+
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a JSON object from a file.
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from jaxkd.data import prepare
-from jaxkd.data.audio_dataset import AudioDataset
+from jaxkd.data.dataset import Dataset
 from jaxkd.data.instruments import INSTRUMENTS
-from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
+from jaxkd.training.prepared import Prepared
 from tests.small import small_config
 
 
@@ -43,12 +43,12 @@ def tiny_data_config() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
-def tiny_dataset(tiny_data_config: SimpleNamespace, cache_dir: Path) -> AudioDataset:
+def tiny_dataset(tiny_data_config: SimpleNamespace, cache_dir: Path) -> Dataset:
     """24 labelled and 24 unlabelled train clips, 16 each of valid, test and (where a package client gives the bank) unseen."""
     return prepare(tiny_data_config, cache_dir)
 
 
 @pytest.fixture(scope="session")
-def small_inputs(cache_dir: Path) -> tuple[AudioDataset, EmbeddingStore]:
+def small_inputs(cache_dir: Path) -> Prepared:
     """The data and the embeddings of `configs/audio.py:runlocal`, in the cache."""
     return precompute(small_config(), cache_dir)

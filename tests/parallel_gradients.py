@@ -25,8 +25,7 @@ def main() -> None:
         config.distance.name = distance or "distance_correlation"
         config.distance.group_size = 16
         config.training.time_mask = 20
-        dataset, store = pipeline.precompute(config, default_cache_dir())
-        assembly = assemble(config, dataset, store)
+        assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself
         keep_gradient = optax.trace(decay=0.0)
         experiment = assembly.experiment._replace(optimiser=keep_gradient)

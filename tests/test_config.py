@@ -17,7 +17,7 @@ BAD = [
     ("student.name", "cp_resnett", "Did you mean 'cp_resnet'?"),
     ("data.source", "rendered", "unknown data source 'rendered'"),
     ("data.labelled", 0, "config.data.labelled is 0, but must be an integer of at least 1."),
-    ("data.unlabelled", -5, "config.data.unlabelled is -5, but must be an integer of at least 0."),
+    ("data.unlabelled", -5, "config.data.unlabelled is -5, but must be an integer of at least 0"),
     ("training.steps", -1, "config.training.steps is -1"),
     ("training.batch_size", 301, "training.batch_size is 301, larger than the data set of 300 labelled clips"),
     ("training.unlabelled_ratio", 60, "more than the 900 there are"),
@@ -67,6 +67,12 @@ def test_wrong_type_and_unknown_field():
     config.training.stepz = 3
     with pytest.raises(ConfigError, match=r"unknown config field 'training.stepz'. Did you mean 'training.steps'"):
         pipeline.check(config)
+
+
+def test_default_sizes_of_the_main_job():
+    data = load_config("audio", "").data
+    assert (data.labelled, data.unlabelled, data.valid, data.test, data.unseen, data.clip_seconds) == (300, 900, 400, 400, 400, 3.0)
+    assert len(data.classes) == 16
 
 
 def test_shipped_configs_are_good():

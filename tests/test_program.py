@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jaxkd.data.fetch import fetch
+from jaxkd.data.packages import PACKAGES
 from jaxkd.results.artefact import load_predictor
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +80,7 @@ def test_the_student_holds_nothing_of_the_teacher(finished):
 
 @pytest.mark.slow
 def test_the_student_alone_gives_the_scores_of_the_run(finished, small_inputs):
-    dataset, _ = small_inputs
+    dataset = small_inputs.dataset
     predict = load_predictor(finished / "student")
     with np.load(finished / "predictions" / "test.npz") as kept:
         np.testing.assert_allclose(predict(dataset.gather(kept["ids"].tolist())), kept["scores"], atol=1e-5)
@@ -186,6 +189,32 @@ def test_compare_makes_one_table_and_keeps_finished_runs(small_inputs, tmp_path)
     shutil.rmtree(workdir / "runs" / "baseline-seed1")
     _run(workdir, *arguments)
     assert student.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_precompute_with_an_unseen_bank_of_ones_own(cache_dir, small_inputs, tmp_path):
+    """The training bank itself as the unseen one: every sample is shared, and the leakage report says so."""
+    bank = tmp_path / "own.sf2"
+    with zipfile.ZipFile(fetch(PACKAGES["pretty_midi"], cache_dir)) as archive:
+        bank.write_bytes(archive.read("pretty_midi/TimGM6mb.sf2"))
+    sizes = [f"--config.data.{name}=8" for name in ("labelled", "unlabelled", "valid", "test", "unseen")]
+    batch = ("--config.training.batch_size=4", "--config.training.unlabelled_ratio=1")
+    workdir = tmp_path / "run"
+    _run(workdir, "--mode=precompute", f"--config.data.unseen_bank={bank}", f"--cache_dir={tmp_path / 'cache'}", *_local(cache_dir), *sizes, *batch)
+    (manifest,) = (tmp_path / "cache" / "datasets").glob("rendered_instruments-*/manifest.json")
+    described = json.loads(manifest.read_text())
+    assert {split: len(ids) for split, ids in described["splits"].items()} == {"train": 16, "valid": 8, "test": 8, "unseen": 8}
+    samples = described["notes"]["leakage"]["samples"]
+    assert "own.sf2" in json.dumps(described["notes"]["licences"])
+    assert samples["shared"] == samples["compared"][1] > 100
+    assert (workdir / "config.json").exists()
+    assert not (workdir / "student").exists()
+
+
+def _local(cache_dir: Path) -> list[str]:
+    """The archives of the cache, as a user without a network names them."""
+    fields = {"music21": "data.scores_archive", "pretty_midi": "data.train_bank_archive", "musicnn": "teacher.archive"}
+    return [f"--config.{field}={cache_dir / 'packages' / PACKAGES[name].filename}" for name, field in fields.items()]
 
 
 @pytest.mark.slow

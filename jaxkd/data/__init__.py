@@ -6,15 +6,40 @@ from typing import TYPE_CHECKING, Any
 from jaxkd.plugins import resolve
 
 if TYPE_CHECKING:
-    from jaxkd.data.audio_dataset import AudioDataset
+    from jaxkd.data.dataset import Dataset
 
 SOURCES: dict[str, str] = {
     "rendered_instruments": "jaxkd.data.rendered:prepare",
     "audio_folder": "jaxkd.data.folder:prepare",
+    "newsgroups": "jaxkd.data.newsgroups:prepare",
+    "newsgroups_bin": "jaxkd.data.newsgroups:prepare",
+    "rotten_tomatoes": "jaxkd.data.movie_reviews:prepare",
+    "imdb": "jaxkd.data.movie_reviews:prepare",
+    "amazon_reviews": "jaxkd.data.amazon:prepare",
+    "fashion_mnist": "jaxkd.data.fashion_mnist:prepare",
+    "fashion_mnist_bin": "jaxkd.data.fashion_mnist:prepare",
+    "fashion_mnist_hard": "jaxkd.data.fashion_mnist:prepare",
+    "digits": "jaxkd.data.digits:prepare",
+    "digits_bin": "jaxkd.data.digits:prepare",
+    "tfds": "jaxkd.data.tfds_source:prepare",
 }
 
+_MODALITIES = {
+    "audio": ("rendered_instruments", "audio_folder"),
+    "text": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "amazon_reviews"),
+    "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
+}
 
-def prepare(data_config: Any, cache_dir: Path) -> "AudioDataset":
+FOLDER_SOURCES = ("audio_folder", "amazon_reviews")
+"""Sources that read `data.folder`."""
+
+
+def modality_of(source: str) -> str | None:
+    """ "audio", "text" or "image"; None for a source that tells only when it is read (TFDS, a user's own)."""
+    return next((modality for modality, names in _MODALITIES.items() if source in names), None)
+
+
+def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
     """Makes the data set that `data_config` describes, or opens it if it is in the cache already.
 
     Args:

@@ -17,7 +17,10 @@ ENTRY_NAMES = {
     "packages": "|".join(re.escape(package.filename) for package in PACKAGES.values()),
     "banks": r".+-[0-9a-f]{12}-\d+",
     "datasets": r".+-[0-9a-f]{16}",
+    "tokens": r".+-[0-9a-f]{16}",
     "stores": r".+-[0-9a-f]{12}",
+    "classifiers": r".+-[0-9a-f]{12}",
+    "subclasses": r".+-[0-9a-f]{12}",
     "leakage": r"[0-9a-f]{12}-[0-9a-f]{12}-\d+\.json",
 }
 TEMPORARY_NAME = r"\.(.+)\.\w{8}\.tmp"
@@ -48,7 +51,7 @@ class CacheEntry:
 
 
 def list_entries(cache_dir: Path) -> list[CacheEntry]:
-    """All entries of a cache, by name: each archive, bank, data set, store and leakage report, whole or unfinished; compiled programs as one."""
+    """All entries of a cache, by name: each archive, bank, data set, token file, store, classifier, subclass table and leakage report, whole or unfinished; compiled programs as one."""
     cache_dir = Path(cache_dir)
     entries = []
     for folder in ENTRY_NAMES:

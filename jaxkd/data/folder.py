@@ -19,12 +19,12 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from jaxkd.data.audio_dataset import SPLIT_ORDER, AudioDataset, Split, write_audio_dataset
+from jaxkd.data.dataset import SPLIT_ORDER, Dataset, Split, write_dataset
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import require_free_disk, require_free_memory, sha256_file, sha256_json
 from jaxkd.progress import progress
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = "audio_folder"
 LABELS_FILE = "labels.csv"
 SPLIT_PATTERN = re.compile("|".join((*SPLIT_ORDER, r"unseen(_\w+)?")))
@@ -43,7 +43,7 @@ class Row:
     mask: list[bool]
 
 
-def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
+def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     """Decodes the folder that `data_config.folder` names into a data set in the cache, or opens it from there.
 
     Every file gives one clip, mono, at `data_config.sample_rate`: its first `clip_seconds`, filled up with silence where it is shorter. Classes are the
@@ -66,7 +66,7 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     fingerprint = sha256_json(made_from)
     path = Path(cache_dir) / "datasets" / f"{NAME}-{fingerprint[:16]}"
     if path.exists():
-        return AudioDataset.open_verified(path)
+        return Dataset.open_verified(path)
     require_free_disk(cache_dir, 2 * len(rows) * points + 10_000_000, f"decoding {len(rows):,} files")
     require_free_memory(4 * len(rows) * points, f"decoding {len(rows):,} files")  # all clips, and once more by split
     audio = np.empty((len(rows), points), np.int16)
@@ -85,8 +85,17 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     notes = {"licences": {"audio": "the terms of your files"}, "decoded": dict(sorted(counts.items()))}
     if not any(split.startswith("unseen") for split in splits):
         notes["unseen"] = f"{folder / LABELS_FILE} names no file of a split unseen or unseen_NAME"
-    return write_audio_dataset(
-        path, name=NAME, fingerprint=fingerprint, sample_rate=rate, classes=classes, splits=splits, notes=notes, licence=notes["licences"]["audio"]
+    return write_dataset(
+        path,
+        name=NAME,
+        fingerprint=fingerprint,
+        modality="audio",
+        task="multilabel",
+        sample_rate=rate,
+        classes=classes,
+        splits=splits,
+        notes=notes,
+        licence=notes["licences"]["audio"],
     )
 
 

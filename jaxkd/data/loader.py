@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd.data.audio_dataset import AudioDataset
+from jaxkd.data.dataset import Dataset
 from jaxkd.errors import ConfigError
-from jaxkd.types import Batch, Gatherable
+from jaxkd.types import Batch, Gatherable, TeacherSide
 
 _STREAMS = {"labelled": 1, "unlabelled": 2, "partner": 3, "mixup": 4}
 
@@ -32,15 +32,18 @@ def stream_indices(count: int, start: int, size: int, *, seed: int, stream: str)
     return np.array([epochs[place // count][place % count] for place in places.tolist()], np.int64)
 
 
-def gather_batch(dataset: AudioDataset, embeddings: Gatherable | None, ids: list[str], *, size: int | None = None) -> Batch:
+def gather_batch(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], *, size: int | None = None) -> Batch:
     """The rows of `ids`, padded to `size` by repeating the last row with `where` False."""
     padded = ids + [ids[-1]] * ((size or len(ids)) - len(ids))
+    embedding, logits, targets = (None if part is None else part.gather(padded) for part in teacher)
     return Batch(
-        inputs=dataset.gather(padded),
+        inputs=inputs.gather(padded),
         labels=dataset.labels(padded),
         label_mask=dataset.label_mask(padded),
-        embedding=None if embeddings is None else embeddings.gather(padded),
+        embedding=embedding,
         where=np.arange(len(padded)) < len(ids),
+        teacher_logits=logits,
+        targets=targets,
     )
 
 
@@ -48,8 +51,9 @@ class TrainLoader:
     """Draws training batches: labelled rows first, then unlabelled ones, each from a stream of permutations without a dropped remainder.
 
     Args:
-      dataset: read by id.
-      embeddings: read by id, or None for a method that needs none.
+      dataset: labels, read by id.
+      inputs: of the student, read by id.
+      teacher: what a method needs of the teacher, read by id.
       batch_size: labelled rows a batch.
       unlabelled_ratio: unlabelled rows for each labelled one.
       mixup_alpha: of Beta(alpha, alpha); 0 for no mixup. The partner of a labelled row is uniform over the labelled rows, that of an
@@ -60,7 +64,9 @@ class TrainLoader:
       ConfigError: a batch is larger than the data set.
     """
 
-    def __init__(self, dataset: AudioDataset, embeddings: Gatherable | None, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int):
+    def __init__(
+        self, dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int
+    ):
         train = dataset.splits["train"]
         labelled = np.any(dataset.label_mask(train), axis=1)
         self._pools = {
@@ -72,7 +78,8 @@ class TrainLoader:
             if size > len(self._pools[stream]):
                 field = "training.batch_size" if stream == "labelled" else "training.unlabelled_ratio"
                 raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{field}.")
-        self._dataset, self._embeddings, self._alpha, self._seed = dataset, embeddings, mixup_alpha, seed
+        self._sources, self._alpha, self._seed = (dataset, inputs, teacher), mixup_alpha, seed
+        self._place = {example: place for place, example in enumerate(train)}
 
     @property
     def rows(self) -> int:
@@ -87,15 +94,18 @@ class TrainLoader:
             drawn += [pool[index] for index in stream_indices(len(pool), step * size, size, seed=self._seed, stream=stream)] if size else []
         return drawn
 
+    def _gather(self, ids: list[str]) -> Batch:
+        return gather_batch(*self._sources, ids)._replace(index=np.array([self._place[example] for example in ids], np.int32))
+
     def batch(self, step: int) -> TrainBatch:
         """The batch of a step (from 0)."""
-        rows = gather_batch(self._dataset, self._embeddings, self.ids(step))
+        rows = self._gather(self.ids(step))
         if not self._alpha:
             return TrainBatch(rows, None, None)
         generator = _generator(self._seed, "partner", step)
         partners = [pool[i] for stream, size in self._sizes.items() if size for pool in [self._pools[stream]] for i in generator.integers(len(pool), size=size)]
         weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
-        return TrainBatch(rows, gather_batch(self._dataset, self._embeddings, partners), np.maximum(weight, 1 - weight))
+        return TrainBatch(rows, self._gather(partners), np.maximum(weight, 1 - weight))
 
     def batches(self, start: int, stop: int) -> Generator[TrainBatch]:
         """The batches of steps `start .. stop - 1`, read one ahead in a thread."""
@@ -108,7 +118,7 @@ class TrainLoader:
                 yield current
 
 
-def eval_batches(dataset: AudioDataset, embeddings: Gatherable | None, ids: list[str], batch_size: int) -> Iterator[Batch]:
+def eval_batches(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], batch_size: int) -> Iterator[Batch]:
     """The rows of `ids` in order, in batches of one size: the last is padded, so that no example is dropped and nothing compiles twice."""
     for start in range(0, len(ids), batch_size):
-        yield gather_batch(dataset, embeddings, ids[start : start + batch_size], size=batch_size)
+        yield gather_batch(dataset, inputs, teacher, ids[start : start + batch_size], size=batch_size)

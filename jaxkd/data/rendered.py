@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data.audio_dataset import AudioDataset, Split, write_audio_dataset
+from jaxkd.data.dataset import Dataset, Split, write_dataset
 from jaxkd.data.banks import Bank, prepared_sf2, train_bank, unseen_bank
 from jaxkd.data.compose import Clip, compose_clips, split_scores
 from jaxkd.data.fetch import fetch
@@ -26,14 +26,14 @@ from jaxkd.data.rendered_config import check_config
 from jaxkd.data.scores import Score, load_scores, read_licence
 from jaxkd.files import read_json, require_free_disk, sha256_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LEAKAGE_VERSION = 1
 NAME = "rendered_instruments"
 SCORE_SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
 STREAMS = {"labelled": 0, "unlabelled": 1, "valid": 2, "test": 3}
 
 
-def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
+def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     """Renders the data set that `data_config` describes, or opens it from the cache.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
     fingerprint = _fingerprint(data_config, train, unseen)
     path = Path(cache_dir) / "datasets" / f"{NAME}-{fingerprint[:16]}"
     if path.exists():
-        return AudioDataset.open_verified(path)
+        return Dataset.open_verified(path)
     require_renderer()
     clips_total = data_config.labelled + data_config.unlabelled + data_config.valid + data_config.test + data_config.unseen
     require_free_disk(cache_dir, int(2.5 * clips_total * data_config.clip_seconds * data_config.sample_rate), f"rendering {clips_total:,} clips")
@@ -75,10 +75,12 @@ def prepare(data_config: Any, cache_dir: Path) -> AudioDataset:
         licences["unseen bank"] = f"{unseen.name}: {unseen.licence}"
         leakage["samples"] = _shared_samples(train, unseen, cache_dir)
     records = {split: {example: asdict(clip) for example, clip in zip(splits[split].ids, drawn, strict=True)} for split, drawn in clips.items()}
-    return write_audio_dataset(
+    return write_dataset(
         path,
         name=NAME,
         fingerprint=fingerprint,
+        modality="audio",
+        task="multilabel",
         sample_rate=data_config.sample_rate,
         classes=data_config.classes,
         splits=splits,

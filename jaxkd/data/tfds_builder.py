@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxkd.data.audio_dataset import AudioDataset
+from jaxkd.data.dataset import Dataset
 
 ROWS_AT_ONCE = 256
 
@@ -21,7 +21,7 @@ class JaxkdAudio(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
-    def __init__(self, *, dataset: AudioDataset, data_dir: Path) -> None:
+    def __init__(self, *, dataset: Dataset, data_dir: Path) -> None:
         self._dataset = dataset
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -52,7 +52,7 @@ class JaxkdAudio(tfds.core.GeneratorBasedBuilder):
                 yield start + offset, {"id": example, "audio": audio, "labels": labels, "label_mask": mask}
 
 
-def write_tfds(dataset: AudioDataset, data_dir: str | Path) -> Path:
+def write_tfds(dataset: Dataset, data_dir: str | Path) -> Path:
     """Writes a data set as a TFDS folder and returns its path, which `tfds.builder_from_directory(path).as_data_source(split)` reads.
 
     A folder that is there already is left as it is. Examples are in TFDS's own shuffled order; their `id` tells which is which.

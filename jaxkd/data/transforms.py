@@ -43,7 +43,7 @@ def audio_transform(
 
 
 def mixup(batch: Batch, partner: Batch, weight: jax.Array, *, mask: str) -> Batch:
-    """Mixes each row with its partner: inputs, labels and the teacher's embedding alike (arXiv 1710.09412; arXiv 2306.17424).
+    """Mixes each row with its partner: inputs, labels, the teacher's embedding and logits alike (arXiv 1710.09412; arXiv 2306.17424).
 
     Args:
       batch: rows with floating-point inputs.
@@ -52,7 +52,7 @@ def mixup(batch: Batch, partner: Batch, weight: jax.Array, *, mask: str) -> Batc
       mask: "and": a label counts where it is known in both rows; "or": where it is known in one (the unknown one counts as its stored 0).
 
     Returns:
-      The mixed batch; `where` is that of `batch`.
+      The mixed batch; `where`, `targets` and `index` are those of `batch`.
     """
 
     def mix(one: Any, other: Any) -> Any:
@@ -62,4 +62,10 @@ def mixup(batch: Batch, partner: Batch, weight: jax.Array, *, mask: str) -> Batc
         return share * one + (1 - share) * other
 
     known = batch.label_mask & partner.label_mask if mask == "and" else batch.label_mask | partner.label_mask
-    return Batch(mix(batch.inputs, partner.inputs), mix(batch.labels, partner.labels), known, mix(batch.embedding, partner.embedding), batch.where)
+    return batch._replace(
+        inputs=mix(batch.inputs, partner.inputs),
+        labels=mix(batch.labels, partner.labels),
+        label_mask=known,
+        embedding=mix(batch.embedding, partner.embedding),
+        teacher_logits=mix(batch.teacher_logits, partner.teacher_logits),
+    )

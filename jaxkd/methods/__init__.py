@@ -8,10 +8,38 @@ METHODS = {
     "baseline": "jaxkd.methods.baseline:build",
     "east": "jaxkd.methods.east:build",
     "compressed": "jaxkd.methods.compressed:build",
+    "kd": "jaxkd.methods.distillation:kd",
+    "dkd": "jaxkd.methods.distillation:dkd",
+    "dist": "jaxkd.methods.distillation:dist",
+    "standardised_kd": "jaxkd.methods.distillation:standardised_kd",
+    "embedding_distillation": "jaxkd.methods.vectors:embedding_distillation",
+    "fitnet": "jaxkd.methods.vectors:fitnet",
+    "vid": "jaxkd.methods.vectors:vid",
+    "rkd": "jaxkd.methods.vectors:rkd",
+    "crd": "jaxkd.methods.crd:build",
+    "lelp": "jaxkd.methods.pseudo_class:lelp_method",
+    "random_directions": "jaxkd.methods.pseudo_class:lelp_method",
+    "permuted": "jaxkd.methods.pseudo_class:lelp_method",
+    "uniform": "jaxkd.methods.pseudo_class:lelp_method",
+    "kmeans": "jaxkd.methods.pseudo_class:lelp_method",
+    "agglomerative": "jaxkd.methods.pseudo_class:lelp_method",
+    "tsne_kmeans": "jaxkd.methods.pseudo_class:lelp_method",
+    "oracle": "jaxkd.methods.pseudo_class:lelp_method",
+    "outputs_only": "jaxkd.methods.pseudo_class:outputs_only",
+    "subclass_distillation": "jaxkd.methods.pseudo_class:subclass_distillation",
 }
 
-REFERENCES = ("probe",)
-"""Rows of a comparison without a student: what the teacher itself reaches, here through a linear probe on its embedding."""
+REFERENCES = ("probe", "teacher")
+"""Rows of a comparison without a student: a linear probe on the teacher's embedding, and the teacher's own classifier."""
+
+NEED_CLASSIFIER = tuple(name for name in METHODS if name not in ("baseline", "east", "compressed")) + ("teacher",)
+"""Methods that take the logits of the teacher's own classifier."""
+
+PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
+"""Methods whose targets are precomputed subclass probabilities."""
+
+SUBCLASS_TEACHER = "jaxkd.methods.pseudo_class:subclass_teacher"
+"""How the teacher of Subclass Distillation is trained."""
 
 
 def check(name: str) -> None:
@@ -19,19 +47,18 @@ def check(name: str) -> None:
     check_name("method", name, (*METHODS, *REFERENCES))
 
 
-def build(name: str, config: Any, *, num_labels: int, feature_dim: int) -> Any:
+def build(name: str, config: Any, context: Any) -> Any:
     """Builds a method.
 
     Args:
-      name: a name of METHODS, or `package.module:attribute` of a function with the arguments below.
+      name: a name of METHODS, or `package.module:attribute` of a function f(config, context).
       config: the whole experiment's config.
-      num_labels: K.
-      feature_dim: C, the width of the student's features.
+      context: a `jaxkd.methods.method.Context`: the task, its classes, the training rows.
 
     Returns:
       A `jaxkd.methods.method.Method`.
 
     Raises:
-      ConfigError: an unknown name, or one that cannot be imported.
+      ConfigError: an unknown name, one that cannot be imported, or a method that does not fit the task.
     """
-    return resolve("method", name, METHODS)(config, num_labels=num_labels, feature_dim=feature_dim)
+    return resolve("method", name, METHODS)(config, context)

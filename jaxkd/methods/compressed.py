@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 
 from jaxkd.compression import UNIFORM_FAN_IN, TeacherTransformation
-from jaxkd.losses import masked_bernoulli_cross_entropy
 from jaxkd.methods.distance import adapt, distance
-from jaxkd.methods.method import Method
+from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
 
 
@@ -21,18 +20,17 @@ class _Outputs(NamedTuple):
 class _Auxiliary(nn.Module):
     config: Any
     num_labels: int
-    feature_dim: int
 
     @nn.compact
-    def __call__(self, features: jax.Array, embedding: jax.Array) -> _Outputs:
+    def __call__(self, outputs: StudentOutputs, batch: Batch) -> _Outputs:
         settings = self.config.compressed
-        width = settings.features or self.feature_dim
-        compact = TeacherTransformation(width, settings.transformation, name="transformation")(embedding)
+        width = settings.features or outputs.features.shape[-1]
+        compact = TeacherTransformation(width, settings.transformation, name="transformation")(batch.embedding)
         teacher_logits = nn.Dense(self.num_labels, kernel_init=UNIFORM_FAN_IN, name="head")(compact.mean(axis=1))
-        return _Outputs(adapt(self.config, features, width), compact, teacher_logits)
+        return _Outputs(adapt(self.config, outputs.features, width), compact, teacher_logits)
 
 
-def build(config: Any, *, num_labels: int, feature_dim: int) -> Method:
+def build(config: Any, context: Context) -> Method:
     """L = (1 - weight) * label loss + weight * distance(features, compact embedding) + teacher_weight * teacher loss.
 
     | gradient of | student | transformation | its head |
@@ -44,11 +42,11 @@ def build(config: Any, *, num_labels: int, feature_dim: int) -> Method:
     settings = config.compressed
 
     def losses(outputs: StudentOutputs, auxiliary: _Outputs, batch: Batch, axis_name: str | None) -> dict[str, Array]:
-        label = masked_bernoulli_cross_entropy(outputs.logits, batch.labels, batch.label_mask, where=batch.where, axis_name=axis_name)
-        teacher = masked_bernoulli_cross_entropy(auxiliary.teacher_logits, batch.labels, batch.label_mask, where=batch.where, axis_name=axis_name)
+        label = label_loss(context.task, outputs.logits, batch, axis_name)
+        teacher = label_loss(context.task, auxiliary.teacher_logits, batch, axis_name)
         target = jax.lax.stop_gradient(auxiliary.compact) if settings.stop_gradient else auxiliary.compact
         apart = distance(config, auxiliary.adapted, target, batch.where, axis_name)
         total = (1 - settings.weight) * label + settings.weight * apart + settings.teacher_weight * teacher
         return {"loss": total, "label_loss": label, "distance": apart, "teacher_loss": teacher}
 
-    return Method(uses_embedding=True, losses=losses, auxiliary=_Auxiliary(config, num_labels, feature_dim), teacher_side=("transformation", "head"))
+    return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config, context.num_labels), teacher_side=("transformation", "head"))

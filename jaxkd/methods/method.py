@@ -2,11 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
-from jaxkd.types import Array, Batch, StudentOutputs
+from jaxkd.losses import masked_bernoulli_cross_entropy, softmax_cross_entropy
+from jaxkd.types import Array, Batch
+
+
+class Context(NamedTuple):
+    """What a method is built for.
+
+    Attributes:
+      task: "multilabel" or "multiclass".
+      num_labels: K, labels or classes.
+      train_classes: class of each row of the training split: its label, else the teacher's guess, else -1; int32 [N].
+    """
+
+    task: str
+    num_labels: int
+    train_classes: np.ndarray
+
+
+def _as_they_are(logits: Array) -> Array:
+    return logits
 
 
 @dataclass(frozen=True)
@@ -14,15 +34,28 @@ class Method:
     """A way to train a student.
 
     Attributes:
-      uses_embedding: whether the batch must carry the teacher's embedding (and unlabelled rows take part).
+      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged. With
+        `initial_memory` it also takes `memory=` and a random `key=`, and returns (terms, memory).
+      needs: what the batch must carry of the teacher, names of `jaxkd.types.TeacherSide`; with any of them unlabelled rows take part.
       auxiliary: module of the parts that are trained beside the student and dropped at export, or None. Its
-        `__call__(features [B, T, C], embedding [B, T', D])` returns what `losses` takes; a submodule named in `teacher_side`
+        `__call__(outputs: StudentOutputs, batch: Batch)` returns what `losses` takes; a submodule named in `teacher_side`
         is optimised and clipped apart from the student.
-      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged.
       teacher_side: names of the auxiliary submodules that belong to the teacher's side.
+      outputs_per_label: S, outputs of the student for each label.
+      label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
+      initial_memory: f(key) -> pytree that the method carries from step to step, or None.
     """
 
-    uses_embedding: bool
-    losses: Callable[[StudentOutputs, Any, Batch, str | None], dict[str, Array]]
+    losses: Callable[..., Any]
+    needs: tuple[str, ...] = ()
     auxiliary: nn.Module | None = None
     teacher_side: tuple[str, ...] = ()
+    outputs_per_label: int = 1
+    label_logits: Callable[[Array], Array] = _as_they_are
+    initial_memory: Callable[[Array], Any] | None = None
+
+
+def label_loss(task: str, logits: Array, batch: Batch, axis_name: str | None) -> Array:
+    """Cross-entropy of the labels that are known: binary over all labels ("multilabel"), softmax over the classes ("multiclass")."""
+    loss = softmax_cross_entropy if task == "multiclass" else masked_bernoulli_cross_entropy
+    return loss(logits, batch.labels, batch.label_mask, where=batch.where, axis_name=axis_name)

@@ -1,72 +1,58 @@
-"""The durable student: parameters and config in a folder, nothing of the teacher. Every export is built from it."""
+"""The trained student as a function, with nothing of the teacher."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxkd import students
-from jaxkd.data.transforms import audio_transform
-from jaxkd.errors import ArtefactError
-from jaxkd.files import atomic_directory, read_json, sha256_file, write_bytes, write_json
-from jaxkd.frontend import LogMel
-from jaxkd.metrics import sigmoid
-
-SCHEMA = 1
+from jaxkd import lelp, students
+from jaxkd.data.hashed_words import HashedWords
+from jaxkd.data.tokens import pad_tokens
+from jaxkd.errors import ConfigError
+from jaxkd.training.artefact import load_student
+from jaxkd.training.experiment import probabilities
+from jaxkd.training.inputs import transform_of
 
 
-def save_student(path: Path, variables: dict[str, Any], config: dict[str, Any]) -> None:
-    """Writes a student.
-
-    Args:
-      path: folder to make.
-      variables: {"params": ..., "batch_stats": ...} of the student alone.
-      config: JSON values that rebuild it: "name", "classes", "sample_rate", "clip_samples", "frontend", "fingerprint".
-    """
-    arrays = {"/".join(key): np.asarray(value) for key, value in flatten_dict(variables).items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    with atomic_directory(path) as temporary:
-        write_bytes(temporary / "parameters.npz", buffer.getvalue())
-        write_json(temporary / "config.json", {"schema": SCHEMA, **config, "parameters_sha256": sha256_file(temporary / "parameters.npz")})
-
-
-def load_student(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a student: its variables and its config.
-
-    Raises:
-      ArtefactError: a file is missing or damaged, or is of a newer schema.
-    """
-    config = read_json(path / "config.json")
-    if config.get("schema") != SCHEMA:
-        raise ArtefactError(f"{path}/config.json has schema {config.get('schema')!r}; this version of jaxkd reads {SCHEMA}.")
-    file = path / "parameters.npz"
-    if not file.exists() or sha256_file(file) != config["parameters_sha256"]:
-        raise ArtefactError(f"{file} is missing or does not have the checksum in config.json: it is damaged; remove {path} and run with --mode=train.")
-    with np.load(file, allow_pickle=False) as arrays:
-        return unflatten_dict({tuple(key.split("/")): arrays[key] for key in arrays.files}), config
-
-
-def load_predictor(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
+def load_predictor(path: str | Path) -> Callable[[Any], np.ndarray]:
     """The student of a run as a function.
 
     Args:
       path: its folder, `WORKDIR/student`.
 
     Returns:
-      f(audio): int16 [B, samples], mono at the rate and of the length in its config.json -> scores in (0, 1), float32 [B, K], columns in
-      the order of "classes" there.
+      f(examples) -> scores in (0, 1), float32 [B, K], columns in the order of "classes" in its config.json. Examples are audio int16 [B, samples]
+      (mono, of the rate and length in config.json), a list of texts, images uint8 [B, H, W, channels], or frozen features float32 [B, D].
 
     Raises:
       ArtefactError: as `load_student`.
+      ConfigError: examples of another kind or shape.
     """
     variables, config = load_student(Path(path))
-    student = students.build(config["name"], num_outputs=len(config["classes"]))
-    names = ("kind", "n_fft", "window", "hop", "bands", "fmin", "fmax")
-    transform = audio_transform(LogMel(sample_rate=config["sample_rate"], **{name: config["frontend"][name] for name in names}))
-    logits = jax.jit(lambda variables, audio: student.apply(variables, transform(None, audio), train=False).logits)
-    return lambda audio: sigmoid(np.asarray(logits(variables, audio)))
+    classes = len(config["classes"])
+    student = students.build(config["name"], num_outputs=classes * config["outputs_per_label"], **config["options"])
+    transform = transform_of(config["inputs"])
+
+    @jax.jit
+    def logits(variables: Any, rows: jax.Array) -> jax.Array:
+        return lelp.fold_logits(student.apply(variables, transform(None, rows), train=False).logits, classes)
+
+    def predict(examples: Any) -> np.ndarray:
+        return probabilities(np.asarray(logits(variables, _rows(config["inputs"], examples))), config["task"])
+
+    return predict
+
+
+def _rows(inputs: dict[str, Any], examples: Any) -> np.ndarray:
+    """Examples as the student's transform takes them."""
+    if inputs["kind"] == "tokens":
+        if isinstance(examples, str) or not all(isinstance(text, str) for text in examples):
+            raise ConfigError("this student takes a list of texts.")
+        tokeniser = inputs["tokeniser"]
+        return pad_tokens(HashedWords(tokeniser["vocabulary"]).encode(examples, tokeniser["max_tokens"]), tokeniser["max_tokens"])
+    expected = {"log_mel": [inputs.get("samples")], "image": inputs.get("shape"), "features": [len(inputs.get("mean", []))]}[inputs["kind"]]
+    if list(np.shape(examples)[1:]) != expected:
+        raise ConfigError(f"the examples have shape {np.shape(examples)}, but this student takes [B, {', '.join(map(str, expected))}].")
+    return np.asarray(examples)

@@ -11,21 +11,16 @@ import numpy as np
 from jaxkd import config as configs
 from jaxkd import files
 from jaxkd.errors import ArtefactError, unknown_name
-from jaxkd.results import numbers, plots, uncertainty
-from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
+from jaxkd.results import numbers, uncertainty
+from jaxkd.results.comparison_document import comparison_document, screen_table
+from jaxkd.results.document import write_document
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, split_names
-from jaxkd.results.report import origin_lines
+from jaxkd.results.room import room_of
+from jaxkd.results.wording import origin_lines, task_of
+
+__all__ = ["paired_difference", "screen_table", "write_comparison"]
 
 ADVISED_SEEDS = 5
-HOW_TO_READ = [
-    "Each method was trained once a seed; mean and std (the sample standard deviation) are over those runs. kind is reference for a row without a "
-    "student, such as the teacher's probe.",
-    "The difference is the method's mean minus that of the method it is compared with. Its 95 % interval comes from a bootstrap that resamples clips and, "
-    "independently, seeds, with the same draws on both sides: paired by clip, and by seed (a reference counts as the mean of its runs). With few seeds "
-    "the part of the spread that comes from training is underestimated.",
-    "Two methods whose interval of the difference includes zero are not ranked: the order of their means says nothing. Differences are not corrected for "
-    "the number of comparisons.",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +32,7 @@ class _Run:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One method on one split: for each metric, [S, 1 + R]: a row a seed; the first column is the value, the others are resamples of the clips."""
+    """One method on one split: for each metric, [S, 1 + R]: a row a seed; the first column is the value, the others are resamples of the examples."""
 
     kind: str
     seeds: tuple[int, ...]
@@ -53,13 +48,14 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
       reference: the method that the tables show differences from; the JSON has the differences between all.
 
     Returns:
-      report.json as written: {"schema": 1, "reference", "classes", "clips": {split: n}, "notes": [..],
+      report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "clips": {split: n}, "notes": [..],
+      "room": {split: {"difference", "ci95"}} (oracle minus kd in accuracy; empty unless both are there),
       "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
       "rows": [{"method", "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
       "versus": {method: {"difference", "ci95": [low, high], "ranked"}}}]}. `ranked` is False where the interval includes zero.
 
     Raises:
-      ArtefactError: a run that is unfinished or damaged, two runs of the same method and seed, or runs on different examples or classes.
+      ArtefactError: a run that is unfinished or damaged, two runs of the same method and seed, or runs on different examples, classes or tasks.
       ConfigError: a reference that is not among the runs.
     """
     loaded = [_load(Path(run)) for run in runs]
@@ -67,26 +63,34 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
     methods = list(dict.fromkeys(run.report["method"] for run in loaded))
     if reference not in methods:
         raise unknown_name("reference method", reference, methods)
-    evaluation = loaded[0].report["config"]["evaluation"]
+    first = loaded[0]
+    evaluation = first.report["config"]["evaluation"]
     rows = []
-    for split in loaded[0].splits:
-        entries = {method: _entry([run for run in loaded if run.report["method"] == method], split, evaluation) for method in methods}
-        for metric in uncertainty.METRICS:
+    for split, predictions in first.splits.items():
+        weights = uncertainty.bootstrap_weights(len(predictions.ids), evaluation["bootstrap_resamples"])
+        entries = {
+            method: _entry([run for run in loaded if run.report["method"] == method], split, weights, f1_threshold=evaluation["f1_threshold"])
+            for method in methods
+        }
+        for metric in uncertainty.metrics_of(predictions.task):
             rows.extend(_row(method, split, metric, entries) for method in methods)
     report = numbers.plain(
         {
             "schema": 1,
             "reference": reference,
-            "classes": loaded[0].report["classes"],
-            "clips": {split: len(predictions.ids) for split, predictions in loaded[0].splits.items()},
+            "task": task_of(first.report),
+            "modality": first.report.get("modality", "audio"),
+            "classes": first.report["classes"],
+            "clips": {split: len(predictions.ids) for split, predictions in first.splits.items()},
             "runs": [
                 {**{key: run.report[key] for key in ("method", "seed", "fingerprint")}, "workdir": os.path.relpath(run.workdir, out_dir)} for run in loaded
             ],
             "notes": _notes(loaded),
+            "room": room_of(rows),
             "rows": rows,
         }
     )
-    write_document(_document(report), Path(out_dir))
+    write_document(comparison_document(report), Path(out_dir))
     files.write_json(Path(out_dir) / "report.json", report)
     return report
 
@@ -96,6 +100,11 @@ def _load(workdir: Path) -> _Run:
     splits = {split: load_predictions(predictions_path(workdir, split)) for split in split_names(workdir)}
     if not splits:
         raise ArtefactError(f"{workdir / 'predictions'} holds no predictions: finish that run first.")
+    for split, predictions in splits.items():
+        if predictions.task != task_of(report):
+            raise ArtefactError(
+                f"{predictions_path(workdir, split)} is of the task {predictions.task!r}, but the run of {task_of(report)!r}: run it with --mode=evaluate."
+            )
     return _Run(workdir, report, splits)
 
 
@@ -108,29 +117,28 @@ def _check(runs: list[_Run]) -> None:
         if key in seen:
             raise ArtefactError(f"{run.workdir} and {seen[key]} are both method {key[0]!r} with seed {key[1]}: keep one.")
         seen[key] = run.workdir
-        if run.report["classes"] != first.report["classes"] or run.splits.keys() != first.splits.keys():
-            raise ArtefactError(f"{run.workdir} has other classes or splits than {first.workdir}: only runs on the same data can be compared.")
+        same_task = task_of(run.report) == task_of(first.report) and run.report["classes"] == first.report["classes"]
+        if not same_task or run.splits.keys() != first.splits.keys():
+            raise ArtefactError(f"{run.workdir} has another task, other classes or splits than {first.workdir}: only runs on the same data can be compared.")
         for split, predictions in run.splits.items():
             if not predictions.same_examples(first.splits[split]):
                 raise ArtefactError(f"{run.workdir} has other examples or labels on {split} than {first.workdir}: only runs on the same data can be compared.")
 
 
-def _entry(runs: list[_Run], split: str, evaluation: dict[str, Any]) -> _Entry:
+def _entry(runs: list[_Run], split: str, weights: np.ndarray, *, f1_threshold: float) -> _Entry:
     runs = sorted(runs, key=lambda run: run.report["seed"])
-    clips = len(runs[0].splits[split].ids)
-    weights = np.concatenate([np.ones((1, clips)), uncertainty.draw_counts(clips, evaluation["bootstrap_resamples"], seed=0)])
-    sampled = [uncertainty.resampled_metrics(run.splits[split], weights, f1_threshold=evaluation["f1_threshold"]) for run in runs]
+    sampled = [uncertainty.resampled_metrics(run.splits[split], weights, f1_threshold=f1_threshold) for run in runs]
     kind = "student" if runs[0].report["student"] else "reference"
-    return _Entry(kind, tuple(run.report["seed"] for run in runs), {metric: np.stack([values[metric] for values in sampled]) for metric in uncertainty.METRICS})
+    return _Entry(kind, tuple(run.report["seed"] for run in runs), {metric: np.stack([values[metric] for values in sampled]) for metric in sampled[0]})
 
 
 def paired_difference(
     ours: np.ndarray, theirs: np.ndarray, our_seeds: tuple[int, ...], their_seeds: tuple[int, ...], *, by_seed: bool
 ) -> tuple[float, list[float]]:
-    """The mean difference of two methods with its 95 % interval over clips and seeds.
+    """The mean difference of two methods with its 95 % interval over examples and seeds.
 
     Args:
-      ours: a metric of each run, float [S, 1 + R]: the value, then its R resamples of the clips.
+      ours: a metric of each run, float [S, 1 + R]: the value, then its R resamples of the examples.
       theirs: the same of the other method, [S', 1 + R], on the same resamples.
       our_seeds: the seeds of the rows of `ours`.
       their_seeds: the seeds of the rows of `theirs`.
@@ -185,7 +193,7 @@ def _row(method: str, split: str, metric: str, entries: dict[str, _Entry]) -> di
 
 
 def _notes(runs: list[_Run]) -> list[str]:
-    """What a reader of the tables must know: how the clips came about, what differs between the runs, what was not run."""
+    """What a reader of the tables must know: how the examples came about, what differs between the runs, what was not run."""
     first = runs[0]
     notes = origin_lines(first.report)
     seeds = collections.Counter(run.report["method"] for run in runs if run.report["student"])
@@ -199,58 +207,3 @@ def _notes(runs: list[_Run]) -> list[str]:
     if differing:
         notes.append(f"The runs differ not only in method and seed, but in {', '.join(sorted(differing))}.")
     return notes + [f"{name}: {text}" for name, text in numbers.flat_lines(first.report["notes"])]
-
-
-def _verdict(cell: dict[str, Any] | None) -> str:
-    if cell is None:
-        return "reference point"
-    return "not ranked" if not cell["ranked"] else "above" if cell["difference"] > 0 else "below"
-
-
-def _tables(report: dict[str, Any]) -> list[Table]:
-    """One table a split: means, spread, and the difference from the reference."""
-    header = ["metric", "method", "kind", "runs", "mean ± std", f"difference from {report['reference']}", "verdict", "not ranked against"]
-    tables = []
-    for split, clips in report["clips"].items():
-        rows = []
-        for row in (row for row in report["rows"] if row["split"] == split):
-            cell = row["versus"].get(report["reference"])
-            spread = f"{numbers.score(row['mean'])} ± {numbers.score(row['std'])}"
-            gap = numbers.with_interval(cell["difference"], cell["ci95"], signed=True) if cell else numbers.ABSENT
-            open_against = ", ".join(other for other, versus in row["versus"].items() if not versus["ranked"]) or numbers.ABSENT
-            rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), open_against])
-        tables.append(Table(f"{split} ({clips} clips)", header, rows, label_columns=3))
-    return tables
-
-
-def screen_table(report: dict[str, Any]) -> str:
-    """The comparison as plain text: a table a split, then the notes."""
-    notes = [f"- {numbers.brief(note)}" for note in report["notes"]]
-    return "\n\n".join([*map(to_screen, _tables(report)), *(["\n".join(["Notes", *notes])] if notes else [])]) + "\n"
-
-
-def _document(report: dict[str, Any]) -> Document:
-    methods = list(dict.fromkeys(row["method"] for row in report["rows"]))
-    panels: dict[str, list[tuple[str, str, list[float]]]] = {}
-    for row in report["rows"]:
-        if row["split"] != "valid":
-            panels.setdefault(f"{row['split']}, {row['metric']}", []).append((row["method"], row["kind"], row["values"]))
-    blocks: list[Table | Plot | Text] = [*_tables(report)]
-    if panels:
-        description = "Score of each method on each split and metric: a dot a seed, a tick at the mean, a line of one standard deviation to each side."
-        blocks.append(Plot("Scores by method", "methods", description, plots.method_scores(panels)))
-    blocks.append(_pairs_table(report))
-    blocks.append(Text("Notes", report["notes"] or ["none"]))
-    blocks.append(Text("How to read this", HOW_TO_READ))
-    runs = [[run["method"], str(run["seed"]), run["fingerprint"], run["workdir"]] for run in report["runs"]]
-    blocks.append(Table("Runs", ["method", "seed", "run", "folder"], runs, label_columns=4, folded=True))
-    return Document("Comparison of methods", f"{', '.join(methods)}; {len(report['runs'])} runs", blocks)
-
-
-def _pairs_table(report: dict[str, Any]) -> Table:
-    rows = []
-    for row in report["rows"]:
-        for other, cell in row["versus"].items():
-            gap = numbers.with_interval(cell["difference"], cell["ci95"], signed=True)
-            rows.append([row["split"], row["metric"], row["method"], other, gap, _verdict(cell)])
-    return Table("All paired differences", ["split", "metric", "method", "minus", "difference", "verdict"], rows, label_columns=4, folded=True)

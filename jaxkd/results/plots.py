@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from jaxkd.results.predictions import SIDES
+
 INK = "#1b1f24"  # in the SVG it becomes the colour of the page's own text
 BLUE, ORANGE, GREEN, PURPLE = "#2f7fd1", "#d9730d", "#2a9d6f", "#8f63c9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#c2477f", "#7a8a1e", "#1797a6", "#a0694b")
@@ -31,6 +33,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "legend.frameon": False,
 }
+VALID_SCORES = ("accuracy", "map", "roc_auc", "f1_macro")
 Curves = dict[str, dict[str, tuple[list[int], list[float]]]]
 
 
@@ -83,7 +86,7 @@ def training_curves(curves: Curves) -> Figure:
     train, valid = curves.get("train", {}), curves.get("valid", {})
     _lines(left, [(f"train {name}", line) for name, line in sorted(train.items()) if "loss" in name])
     _label(left, "Training losses", "step", "loss")
-    _lines(right, [(f"valid {name}", line) for name, line in sorted(valid.items()) if name in ("map", "roc_auc", "f1_macro")])
+    _lines(right, [(f"valid {name}", line) for name, line in sorted(valid.items()) if name in VALID_SCORES])
     _label(right, "Validation scores", "step", "score")
     right.set_ylim(0.0, 1.0)
     return figure
@@ -103,18 +106,18 @@ def distance_curves(curves: Curves) -> Figure | None:
 
 @_styled
 def class_scores(classes: Sequence[str], panels: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Average precision of each class, one panel a split; the student's and the probe's points joined by a line.
+    """Average precision of each class, one panel a split; the points of the student and of what it is measured against joined by a line.
 
     Args:
       classes: K names.
-      panels: {split: {"student": float [K], "probe": float [K] (absent if there is no probe)}}; NaN for a class without positives.
+      panels: {split: {"student": float [K], and at most one other side of `SIDES`: float [K]}}; NaN for a class without positives.
     """
     figure, axes = _figure(9.0, 1.3 + 0.27 * len(classes), 1, len(panels), sharey=True)
     rows = np.arange(len(classes))
     for panel, (split, scores) in zip(axes, panels.items(), strict=True):
-        if "probe" in scores:
-            panel.hlines(rows, scores["student"], scores["probe"], color=INK, alpha=0.35, linewidth=1.2)
-            panel.scatter(scores["probe"], rows, s=34, color=ORANGE, marker="D", label="teacher's probe", zorder=3)
+        for other in scores.keys() - {"student"}:
+            panel.hlines(rows, scores["student"], scores[other], color=INK, alpha=0.35, linewidth=1.2)
+            panel.scatter(scores[other], rows, s=34, color=ORANGE, marker="D", label=SIDES[other], zorder=3)
         panel.scatter(scores["student"], rows, s=42, color=BLUE, label="student", zorder=4)
         _label(panel, split, "average precision", "")
         panel.set_xlim(-0.03, 1.03)
@@ -134,7 +137,7 @@ def confusion(classes: Sequence[str], mean_scores: np.ndarray, split: str) -> Fi
       mean_scores: float [K, K] in [0, 1]; NaN for a class without positives.
       split: its name, for the title.
     """
-    side = 0.42 * len(classes)
+    side = max(0.42 * len(classes), 2.4)
     figure, (axes,) = _figure(side + 2.6, side + 1.9, 1, 1)
     mesh = axes.pcolormesh(mean_scores, cmap="viridis", vmin=0.0, vmax=1.0, edgecolors="face", linewidth=0.3)
     for row, column in np.ndindex(*mean_scores.shape):

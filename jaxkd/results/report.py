@@ -10,53 +10,39 @@ from jaxkd import files, metrics
 from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers, plots, uncertainty
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
-from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, read_curves, split_names
+from jaxkd.results.predictions import SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
+from jaxkd.results.wording import how_to_read_run, origin_lines, reference_side, task_of, unit_of
 
-RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
-UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
-METRIC_ORDER = (*uncertainty.METRICS, "ece", "brier")
-HOW_TO_READ = [
-    "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the positive and "
-    "the negative class at the threshold of the config. Labels that are masked do not count.",
-    "Brackets hold the 95 % bootstrap interval over the clips of the split. The difference is the student's score minus that of the teacher's linear "
-    "probe, on the same resampled clips. Clips count as independent, also those of one score. The interval is about the clips alone; how much training "
-    "varies, only several seeds tell (--mode=compare).",
-    "valid was used to choose the checkpoint; test and unseen were read once, at the end.",
-]
+LOWER_IS_BETTER = ("ece", "brier", "nll", "ece_scaled", "brier_scaled")
 
 
 def write_report(workdir: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """Adds per-class scores and intervals to the summary of a finished run and writes report.json, report.md, report.html and plots/.
 
     Args:
-      workdir: the run's folder, with predictions/SPLIT.npz, predictions/probe_SPLIT.npz (where there is a probe) and metrics.jsonl.
-      summary: every key of report.json but those added here: schema, name, config, fingerprint, environment, method, seed, classes, student (None for a
-        reference without a student), teacher, results, timings_s, notes.
+      workdir: the run's folder, with predictions/SPLIT.npz, predictions/probe_SPLIT.npz or teacher_SPLIT.npz (where there is one) and metrics.jsonl.
+      summary: every key of report.json but those added here: schema, name, config, fingerprint, environment, method, seed, task ("multilabel" if absent),
+        modality ("audio" if absent), classes, student (None for a reference without a student), teacher (its key reference, "probe" if absent, says what
+        the student is measured against), results, timings_s, notes.
 
     Returns:
       report.json as written: the summary, and
-        clips: {split: number of clips};
-        per_class: {split: {"student" | "probe": {class: average precision, None where undefined}}};
-        intervals: {split: {metric: {"student" | "probe": {"value", "ci95"}, "difference": {"value", "ci95"}}}} for `uncertainty.METRICS`.
+        clips: {split: number of examples};
+        per_class: {split: {"student" | "probe" | "teacher": {class: average precision, None where undefined}}};
+        intervals: {split: {metric: {"student" | "probe" | "teacher" | "difference": {"value", "ci95"}}}} for the metrics of the task.
 
     Raises:
-      ArtefactError: predictions that are missing, damaged, of other examples or classes, or that do not give the summary's results.
+      ArtefactError: predictions that are missing, damaged, of other examples, classes or another task, or that do not give the summary's results.
     """
     workdir = Path(workdir)
-    student, probe = _load(workdir, summary["classes"])
-    evaluation = summary["config"]["evaluation"]
-    intervals = {
-        split: _intervals(student[split], probe.get(split), resamples=evaluation["bootstrap_resamples"], f1_threshold=evaluation["f1_threshold"])
-        for split in student
-    }
-    _check_agreement(summary["results"], intervals, workdir)
+    sides = _load(workdir, summary)
+    student = sides["student"]
+    by_split = {split: {side: table[split] for side, table in sides.items() if split in table} for split in student}
+    intervals = {split: _intervals(of_split, summary["config"]["evaluation"]) for split, of_split in by_split.items()}
+    _check_results(summary["results"], intervals, workdir)
     per_class = {
-        split: {
-            side: dict(zip(summary["classes"], _average_precision(table[split]), strict=True))
-            for side, table in (("student", student), ("probe", probe))
-            if split in table
-        }
-        for split in student
+        split: {side: dict(zip(summary["classes"], _average_precision(predictions), strict=True)) for side, predictions in of_split.items()}
+        for split, of_split in by_split.items()
     }
     clips = {split: len(predictions.ids) for split, predictions in student.items()}
     report = numbers.plain({**summary, "schema": 1, "clips": clips, "per_class": per_class, "intervals": intervals})
@@ -65,42 +51,46 @@ def write_report(workdir: Path, summary: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _load(workdir: Path, classes: list[str]) -> tuple[dict[str, Predictions], dict[str, Predictions]]:
-    student, probe = {}, {}
+def _load(workdir: Path, summary: dict[str, Any]) -> dict[str, dict[str, Predictions]]:
+    """Predictions by side, "student" and what it is measured against, then by split."""
+    classes, task, other = summary["classes"], task_of(summary), reference_side(summary)
+    sides: dict[str, dict[str, Predictions]] = {"student": {}, other: {}}
     for split in split_names(workdir):
-        student[split] = load_predictions(predictions_path(workdir, split))
-        if student[split].scores.shape[1] != len(classes):
-            found = student[split].scores.shape[1]
-            raise ArtefactError(f"{predictions_path(workdir, split)} has {found} classes, but the run has {len(classes)}: run with --mode=evaluate.")
-        path = predictions_path(workdir, split, probe=True)
+        path = predictions_path(workdir, split)
+        student = sides["student"][split] = load_predictions(path)
+        if student.scores.shape[1] != len(classes):
+            raise ArtefactError(f"{path} has {student.scores.shape[1]} classes, but the run has {len(classes)}: run with --mode=evaluate.")
+        if student.task != task:
+            raise ArtefactError(f"{path} is of the task {student.task!r}, but the run of {task!r}: run with --mode=evaluate.")
+        path = predictions_path(workdir, split, side=other)
         if path.exists():
-            probe[split] = load_predictions(path)
-            if not probe[split].same_examples(student[split]):
+            sides[other][split] = load_predictions(path)
+            if not sides[other][split].same_examples(student):
                 raise ArtefactError(f"{path} is about other examples or labels than the student's predictions: remove it and run with --mode=evaluate.")
-    if not student:
+    if not sides["student"]:
         raise ArtefactError(f"{workdir / 'predictions'} holds no predictions: run with --mode=evaluate.")
-    return student, probe
+    return sides
 
 
 def _average_precision(predictions: Predictions) -> list[float]:
     return metrics.average_precision(predictions.labels, predictions.scores, predictions.label_mask).tolist()
 
 
-def _intervals(student: Predictions, probe: Predictions | None, *, resamples: int, f1_threshold: float) -> dict[str, dict[str, Any]]:
-    """Value and interval of each metric for both sides and their difference; the first row of the weights is the sample itself."""
-    clips = len(student.ids)
-    weights = np.concatenate([np.ones((1, clips)), uncertainty.draw_counts(clips, resamples, seed=0)])
-    sides = {"student": uncertainty.resampled_metrics(student, weights, f1_threshold=f1_threshold)}
-    if probe is not None:
-        sides["probe"] = uncertainty.resampled_metrics(probe, weights, f1_threshold=f1_threshold)
-        sides["difference"] = {metric: sides["student"][metric] - sides["probe"][metric] for metric in uncertainty.METRICS}
+def _intervals(sides: dict[str, Predictions], evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Value and interval of each metric for the student, for what it is measured against, and of their difference."""
+    student = sides["student"]
+    weights = uncertainty.bootstrap_weights(len(student.ids), evaluation["bootstrap_resamples"])
+    samples = {side: uncertainty.resampled_metrics(predictions, weights, f1_threshold=evaluation["f1_threshold"]) for side, predictions in sides.items()}
+    names = uncertainty.metrics_of(student.task)
+    for other in samples.keys() - {"student"}:
+        samples["difference"] = {metric: samples["student"][metric] - samples[other][metric] for metric in names}
     return {
-        metric: {side: {"value": float(values[metric][0]), "ci95": uncertainty.interval(values[metric][1:])} for side, values in sides.items()}
-        for metric in uncertainty.METRICS
+        metric: {side: {"value": float(values[metric][0]), "ci95": uncertainty.interval(values[metric][1:])} for side, values in samples.items()}
+        for metric in names
     }
 
 
-def _check_agreement(results: dict[str, dict[str, float]], intervals: dict[str, dict[str, Any]], workdir: Path) -> None:
+def _check_results(results: dict[str, dict[str, float]], intervals: dict[str, dict[str, Any]], workdir: Path) -> None:
     for split, by_metric in intervals.items():
         for metric, sides in by_metric.items():
             stated, computed = results.get(split, {}).get(metric), sides["student"]["value"]
@@ -112,50 +102,43 @@ def _check_agreement(results: dict[str, dict[str, float]], intervals: dict[str, 
 
 
 def _results_table(report: dict[str, Any]) -> Table:
-    rows = []
-    probe_results = (report["teacher"] or {}).get("probe") or {}
+    rows, other = [], reference_side(report)
+    other_results = (report["teacher"] or {}).get("predictions" if other == "teacher" else "probe") or {}
     for split in report["intervals"]:
-        for metric, value in sorted(report["results"].get(split, {}).items(), key=_by_metric):
+        values = report["results"].get(split, {})
+        for metric in sorted(values, key=lambda name: _place(name, task_of(report))):
             sides = report["intervals"][split].get(metric, {})
-            probe_value = probe_results.get(split, {}).get(metric)
-            student_side, probe_side = sides.get("student", {}), sides.get("probe", {})
-            difference = sides.get("difference", {})
+            of_student, of_other, difference = (sides.get(side, {}) for side in ("student", other, "difference"))
             rows.append(
                 [
                     split,
                     metric,
-                    numbers.with_interval(value, student_side.get("ci95")),
-                    numbers.with_interval(probe_side.get("value", probe_value), probe_side.get("ci95")),
+                    numbers.with_interval(values[metric], of_student.get("ci95")),
+                    numbers.with_interval(of_other.get("value", other_results.get(split, {}).get(metric)), of_other.get("ci95")),
                     numbers.with_interval(difference.get("value"), difference.get("ci95"), signed=True),
                 ]
             )
-    return Table("Scores", ["split", "metric", "student" if report["student"] else report["method"], "teacher's probe", "difference"], rows, label_columns=2)
+    return Table("Scores", ["split", "metric", "student" if report["student"] else report["method"], SIDES[other], "difference"], rows, label_columns=2)
+
+
+def _place(metric: str, task: str) -> int:
+    order = (*uncertainty.metrics_of(task), "agreement", *LOWER_IS_BETTER)
+    return order.index(metric) if metric in order else len(order)
 
 
 def _cost_table(report: dict[str, Any]) -> Table:
-    sides = (report["student"] or {}, report["teacher"] or {})
+    sides, unit = (report["student"] or {}, report["teacher"] or {}), unit_of(report)
     names = [side.get("name", numbers.ABSENT) for side in sides]
     rows = [
         ["parameters", *(numbers.count(side.get("parameters")) for side in sides)],
-        ["MACs per clip", *(numbers.count(side.get("macs_per_example")) for side in sides)],
-        ["clips per second", *(numbers.amount(side.get("examples_per_second")) for side in sides)],
+        [f"MACs per {unit}", *(numbers.count(side.get("macs_per_example")) for side in sides)],
+        [f"{unit}s per second", *(numbers.amount(side.get("examples_per_second")) for side in sides)],
     ]
     return Table("Cost", ["", f"student: {names[0]}", f"teacher: {names[1]}"], rows)
 
 
-def origin_lines(report: dict[str, Any]) -> list[str]:
-    """What must be said of clips that were rendered, beside any score on them; empty for others."""
-    if report["config"]["data"]["source"] != "rendered_instruments":
-        return []
-    return [RENDERED, UNSEEN] if "unseen" in report["results"] else [RENDERED]
-
-
 def _note_lines(report: dict[str, Any]) -> list[str]:
     return origin_lines(report) + [f"{name}: {text}" for name, text in numbers.flat_lines(report["notes"])]
-
-
-def _by_metric(item: tuple[str, float]) -> int:
-    return METRIC_ORDER.index(item[0]) if item[0] in METRIC_ORDER else len(METRIC_ORDER)
 
 
 def _title(report: dict[str, Any]) -> str:
@@ -163,8 +146,8 @@ def _title(report: dict[str, Any]) -> str:
 
 
 def _subtitle(report: dict[str, Any]) -> str:
-    clips = ", ".join(f"{split} {number}" for split, number in report["clips"].items())
-    return f"run {report['fingerprint']}; {len(report['classes'])} classes; clips: {clips}"
+    counts = ", ".join(f"{split} {number}" for split, number in report["clips"].items())
+    return f"run {report['fingerprint']}; {len(report['classes'])} classes; {unit_of(report)}s: {counts}"
 
 
 def screen_table(report: dict[str, Any]) -> str:
@@ -189,7 +172,7 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
         Plot(
             "Average precision by class",
             "class_scores",
-            f"Average precision of each class on {' and '.join(panels)}, the student's and the teacher's probe's; the numbers are in the table below.",
+            f"Average precision of each class on {' and '.join(panels)}: student and {SIDES[reference_side(report)]}. The numbers are in the table below.",
             plots.class_scores(classes, panels),
         )
     )
@@ -199,7 +182,7 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
         description = f"Heat map on {split}: mean score of each predicted class in the columns, given each true class in the rows."
         blocks.append(Plot(f"Mean score given the true class, {split}", f"confusion_{split}", description, plots.confusion(classes, given, split)))
     blocks.append(Text("Notes", notes or ["none"]))
-    blocks.append(Text("How to read this", HOW_TO_READ))
+    blocks.append(Text("How to read this", how_to_read_run(report)))
     blocks.append(Table("Time by stage", ["stage", "seconds"], [[stage, numbers.amount(value)] for stage, value in report["timings_s"].items()]))
     for title, key in (("Configuration", "config"), ("Environment", "environment")):
         lines = [list(pair) for pair in numbers.flat_lines(report[key])]

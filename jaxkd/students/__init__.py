@@ -1,33 +1,89 @@
-"""Students by name: small networks with a head of K outputs and taps on their stages."""
+"""Students by name: small networks with a head, and taps on their stages. Trained teachers are built from the same table."""
 
 from typing import Any
 
+from jaxkd.errors import ConfigError
 from jaxkd.plugins import check_name, resolve
 
 STUDENTS = {
     "cp_resnet": "jaxkd.students.cp_resnet:cp_resnet",
     "cp_resnet_small": "jaxkd.students.cp_resnet:cp_resnet_small",
     "cp_resnet_tiny": "jaxkd.students.cp_resnet:cp_resnet_tiny",
+    "bag_of_words_tiny": "jaxkd.students.text:bag_of_words_tiny",
+    "bag_of_embeddings": "jaxkd.students.text:bag_of_embeddings",
+    "text_cnn": "jaxkd.students.text:text_cnn",
+    "text_transformer": "jaxkd.students.text:text_transformer",
+    "mlp": "jaxkd.students.features:mlp",
+    "linear": "jaxkd.students.features:linear",
+    "resnet_tiny": "jaxkd.students.image:resnet_tiny",
+    "resnet8": "jaxkd.students.image:resnet8",
+    "resnet20": "jaxkd.students.image:resnet20",
+    "resnet56": "jaxkd.students.image:resnet56",
+    "resnet110": "jaxkd.students.image:resnet110",
+    "resnet56_v2": "jaxkd.students.image:resnet56_v2",
+    "resnet92_v2": "jaxkd.students.image:resnet92_v2",
+    "mobilenet": "jaxkd.students.image:mobilenet",
+    "mobilenet_half": "jaxkd.students.image:mobilenet_half",
+}
+
+INPUTS = {"audio": "log_mel", "text": "tokens", "image": "image"}
+"""What a network takes of a data set of each modality, unless it takes frozen features."""
+
+_TAKES = {
+    "log_mel": ("cp_resnet", "cp_resnet_small", "cp_resnet_tiny"),
+    "tokens": ("bag_of_words_tiny", "bag_of_embeddings", "text_cnn", "text_transformer"),
+    "features": ("mlp", "linear"),
+    "image": tuple(name for name, place in STUDENTS.items() if place.startswith("jaxkd.students.image:")),
 }
 
 
-def check(name: str) -> None:
-    """Raises ConfigError unless `name` is in the table or has the plug-in form `package.module:attribute`."""
+def inputs_of(name: str, modality: str) -> str:
+    """What a network takes: "log_mel", "tokens", "features" or "image"; a network of your own takes what is usual for the modality."""
+    return next((kind for kind, names in _TAKES.items() if name in names), INPUTS[modality])
+
+
+def options(name: str, config: Any) -> dict[str, Any]:
+    """The keywords of `build` that a config sets for a network."""
+    chosen = {"vocabulary": config.text.vocabulary} if name in _TAKES["tokens"] else {}
+    return chosen | ({"positions": config.text.max_tokens} if name == "text_transformer" else {})
+
+
+def check(name: str, *, modality: str | None = None, features: str = "") -> None:
+    """Checks the name of a student without importing JAX.
+
+    Args:
+      name: in the table, or `package.module:attribute`.
+      modality: of the data, or None where it is not known yet.
+      features: the frozen encoder whose vectors are the inputs of a network that takes features.
+
+    Raises:
+      ConfigError: an unknown name, or a student that cannot take the data; the message lists those that can.
+    """
     check_name("student", name, STUDENTS)
+    kind = inputs_of(name, modality or "audio")
+    if name in STUDENTS and modality is not None and kind not in (INPUTS[modality], "features"):
+        fitting = ", ".join(_TAKES[INPUTS[modality]])
+        raise ConfigError(f"config.student.name is {name!r}, which takes {kind}, but the data is {modality}: choose one of {fitting}.")
+    if name in STUDENTS and (kind == "features") != bool(features):
+        if features:
+            raise ConfigError(f"config.student.features is {features!r}, but the student {name!r} takes {kind}: set it to '', or take mlp or linear.")
+        raise ConfigError(f"the student {name!r} takes frozen features: name their encoder with --config.student.features=NAME, for example wordllama.")
 
 
-def build(name: str, *, num_outputs: int, axis_name: str | None = None) -> Any:
-    """Builds a student.
+def build(name: str, *, num_outputs: int, axis_name: str | None = None, **options: Any) -> Any:
+    """Builds a network.
 
     Args:
       name: a name of STUDENTS, or `package.module:attribute` of a function with the keywords below.
       num_outputs: K, the size of the head.
       axis_name: the pmap axis that BatchNorm averages over, or None.
+      **options: further keywords of the function.
 
     Returns:
-      A `flax.linen.Module` whose `__call__(inputs [B, T, F], train)` gives `jaxkd.types.StudentOutputs`.
+      A `flax.linen.Module` whose `__call__(inputs, train)` gives `jaxkd.types.StudentOutputs`. Inputs are log-mel [B, T, F], tokens int32
+      [B, L], images float32 [B, H, W, channels] or features [B, D].
 
     Raises:
       ConfigError: an unknown name, or one that cannot be imported.
     """
-    return resolve("student", name, STUDENTS)(num_outputs=num_outputs, axis_name=axis_name)
+    return resolve("student", name, STUDENTS)(num_outputs=num_outputs, axis_name=axis_name, **options)

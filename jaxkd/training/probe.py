@@ -1,11 +1,11 @@
-"""The teacher's own linear probe: a logistic regression a label on its clip embedding, by scikit-learn."""
+"""The teacher's own linear probe: a logistic regression on its mean embedding, by scikit-learn; one a label, or one over the classes."""
 
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from jaxkd.metrics import multilabel_metrics, sigmoid
+from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -18,6 +18,7 @@ class Probe(NamedTuple):
       kernel: float32 [D, K].
       bias: float32 [K].
       inverse_penalty: C of scikit-learn's LogisticRegression, chosen on the validation split.
+      task: "multilabel" or "multiclass".
     """
 
     mean: np.ndarray
@@ -25,10 +26,12 @@ class Probe(NamedTuple):
     kernel: np.ndarray
     bias: np.ndarray
     inverse_penalty: float
+    task: str = "multilabel"
 
     def scores(self, embedding: np.ndarray) -> np.ndarray:
-        """Clip embeddings [n, D] -> scores in (0, 1), float32 [n, K]."""
-        return sigmoid((embedding - self.mean) / self.std @ self.kernel + self.bias)
+        """Mean embeddings [n, D] -> scores in (0, 1), float32 [n, K]."""
+        logits = (embedding - self.mean) / self.std @ self.kernel + self.bias
+        return softmax(logits) if self.task == "multiclass" else sigmoid(logits)
 
 
 def _fit(embedding: np.ndarray, labels: np.ndarray, label_mask: np.ndarray, inverse_penalty: float) -> tuple[np.ndarray, np.ndarray]:
@@ -45,23 +48,48 @@ def _fit(embedding: np.ndarray, labels: np.ndarray, label_mask: np.ndarray, inve
     return kernel, bias
 
 
-def fit_probe(train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Probe:
-    """Fits the probe for each penalty of INVERSE_PENALTIES and keeps the one of the highest validation mAP.
+def _fit_classes(embedding: np.ndarray, labels: np.ndarray, inverse_penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [D, C] and bias [C] of one logistic regression over the classes; one that no row has gets a logit far below the others."""
+    classes = labels.argmax(axis=1)
+    kernel = np.zeros((embedding.shape[1], labels.shape[1]), np.float32)
+    bias = np.full(labels.shape[1], -100.0, np.float32)
+    present = np.unique(classes)
+    if len(present) == 1:
+        bias[present] = 0.0
+        return kernel, bias
+    model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(embedding, classes)
+    if len(present) == 2:
+        kernel[:, present[1]], bias[present[0]], bias[present[1]] = model.coef_[0], 0.0, model.intercept_[0]
+    else:
+        kernel[:, present], bias[present] = model.coef_.T, model.intercept_
+    return kernel, bias
+
+
+def fit_probe(
+    train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray, np.ndarray], *, task: str = "multilabel"
+) -> Probe:
+    """Fits the probe for each penalty of INVERSE_PENALTIES and keeps the one of the highest validation mAP, or accuracy for a multi-class task.
 
     Args:
-      train: clip embeddings [n, D], labels [n, K], label mask [n, K]; rows without a label are left out.
+      train: mean embeddings [n, D], labels [n, K], label mask [n, K]; rows without a label are left out.
       valid: the same for the validation split.
+      task: "multilabel" or "multiclass".
     """
     known = train[2].any(axis=1)
     embedding = train[0][known].astype(np.float32)
     mean, std = embedding.mean(axis=0), embedding.std(axis=0)
     std = np.where(std > 0, std, np.float32(1))
-    best, best_map = None, -1.0
+    best, best_score = None, -1.0
     for inverse_penalty in INVERSE_PENALTIES:
-        kernel, bias = _fit((embedding - mean) / std, train[1][known], train[2][known], inverse_penalty)
-        probe = Probe(mean, std, kernel, bias, inverse_penalty)
-        score = multilabel_metrics(valid[1], probe.scores(valid[0].astype(np.float32)), valid[2])["map"]
-        if score > best_map:
-            best, best_map = probe, score
+        rows = (embedding - mean) / std
+        if task == "multiclass":
+            kernel, bias = _fit_classes(rows, train[1][known], inverse_penalty)
+        else:
+            kernel, bias = _fit(rows, train[1][known], train[2][known], inverse_penalty)
+        probe = Probe(mean, std, kernel, bias, inverse_penalty, task)
+        scores = probe.scores(valid[0].astype(np.float32))
+        score = multiclass_metrics(valid[1], scores, valid[2])["accuracy"] if task == "multiclass" else multilabel_metrics(valid[1], scores, valid[2])["map"]
+        if score > best_score:
+            best, best_score = probe, score
     assert best is not None
     return best

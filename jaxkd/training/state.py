@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxkd.methods.method import Method
+from jaxkd.types import Batch
 
-_STREAMS = {"initialisation": 0, "augmentation": 1}
+_STREAMS = {"initialisation": 0, "augmentation": 1, "dropout": 2, "method": 3}
 
 
 def stream_key(seed: int, stream: str) -> jax.Array:
@@ -23,6 +24,7 @@ class TrainState(NamedTuple):
       step: finished steps, int32 scalar; also the data position and the counter of all randomness.
       params: {"student": ..., "auxiliary": ...}, float32.
       batch_stats: running statistics of the student's BatchNorm.
+      memory: what a method remembers between steps (see `Method.initial_memory`), or None.
       optimiser_state: of optax.
       learning_rate_scale: what the plateau schedule multiplies the learning rate by, float32 scalar.
     """
@@ -30,13 +32,12 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: dict[str, Any]
     batch_stats: Any
+    memory: Any
     optimiser_state: optax.OptState
     learning_rate_scale: jax.Array
 
 
-def initial_state(
-    key: jax.Array, student: Any, method: Method, optimiser: optax.GradientTransformation, inputs: jax.ShapeDtypeStruct, embedding: jax.ShapeDtypeStruct | None
-) -> TrainState:
+def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax.GradientTransformation, example: Batch, pretrained: Any = None) -> TrainState:
     """Draws the parameters.
 
     Args:
@@ -44,17 +45,19 @@ def initial_state(
       student: module from `jaxkd.students.build`.
       method: from `jaxkd.methods.build`.
       optimiser: from `make_optimiser`.
-      inputs: shape of what the student takes, [1, T, F].
-      embedding: shape of the teacher's embedding, [1, T', D], or None.
+      example: a batch as the step sees it after its transforms, of arrays or of their shapes.
+      pretrained: parameters that replace those drawn: a subtree of the student's, or None.
     """
-    student_key, auxiliary_key = jax.random.split(key)
+    student_key, auxiliary_key, memory_key = jax.random.split(key, 3)
 
-    def draw() -> TrainState:
-        variables = student.init(student_key, jnp.zeros(inputs.shape, inputs.dtype), train=False)
-        params: dict[str, Any] = {"student": variables["params"], "auxiliary": {}}
-        if method.auxiliary is not None and embedding is not None:
-            features = student.apply(variables, jnp.zeros(inputs.shape, inputs.dtype), train=False).features
-            params["auxiliary"] = method.auxiliary.init(auxiliary_key, features, jnp.zeros(embedding.shape, jnp.float32)).get("params", {})
-        return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), optimiser.init(params), jnp.float32(1.0))
+    def draw(pretrained: Any) -> TrainState:
+        rows = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
+        variables = student.init(student_key, rows.inputs, train=False)
+        params: dict[str, Any] = {"student": {**variables["params"], **(pretrained or {})}, "auxiliary": {}}
+        if method.auxiliary is not None:
+            outputs = student.apply(variables, rows.inputs, train=False)
+            params["auxiliary"] = method.auxiliary.init(auxiliary_key, outputs, rows).get("params", {})
+        memory = None if method.initial_memory is None else method.initial_memory(memory_key)
+        return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), memory, optimiser.init(params), jnp.float32(1.0))
 
-    return jax.jit(draw)()
+    return jax.jit(draw)(pretrained)

@@ -12,7 +12,7 @@ from jaxkd.data.transforms import mixup
 from jaxkd.methods.method import Method
 from jaxkd.parallel import row_keys
 from jaxkd.training.state import TrainState, stream_key
-from jaxkd.types import Array, Batch
+from jaxkd.types import Array, Batch, StudentOutputs
 
 
 class Normalisation(NamedTuple):
@@ -73,32 +73,43 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
     """
     rows = _augmented(experiment, batch, jax.random.fold_in(stream_key(experiment.seed, "augmentation"), state.step), axis_name)
     method = experiment.method
+    method_key = jax.random.fold_in(stream_key(experiment.seed, "method"), state.step)
 
-    def loss(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+    def loss(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, Any]]:
         variables = {"params": params["student"], "batch_stats": state.batch_stats}
-        outputs, mutated = experiment.student.apply(variables, rows.inputs, train=True, mutable=["batch_stats"])
-        auxiliary = None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs.features, rows.embedding)
-        terms = method.losses(outputs, auxiliary, rows, axis_name)
-        return terms["loss"], (terms, mutated.get("batch_stats", {}))
+        dropout = jax.random.fold_in(stream_key(experiment.seed, "dropout"), state.step)
+        if axis_name is not None:
+            dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
+        outputs, mutated = experiment.student.apply(variables, rows.inputs, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
+        terms, memory = _terms(method, params, outputs, rows, state.memory, method_key, axis_name)
+        return terms["loss"], (terms, mutated.get("batch_stats", {}), memory)
 
-    gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
+    gradients, (terms, batch_stats, memory) = jax.grad(loss, has_aux=True)(state.params)
     if axis_name is not None:
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, optimiser_state = experiment.optimiser.update(gradients, state.optimiser_state, state.params)
     updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
     params = optax.apply_updates(state.params, updates)
-    return state._replace(step=state.step + 1, params=params, batch_stats=batch_stats, optimiser_state=optimiser_state), {
-        **terms,
-        "gradient_norm": optax.tree.norm(gradients),
-    }
+    state = state._replace(step=state.step + 1, params=params, batch_stats=batch_stats, memory=memory, optimiser_state=optimiser_state)
+    return state, {**terms, "gradient_norm": optax.tree.norm(gradients)}
+
+
+def _terms(
+    method: Method, params: dict[str, Any], outputs: StudentOutputs, rows: Batch, memory: Any, key: jax.Array, axis_name: str | None
+) -> tuple[dict[str, jax.Array], Any]:
+    """The method's terms and its memory afterwards."""
+    auxiliary = None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs, rows)
+    if method.initial_memory is None:
+        return method.losses(outputs, auxiliary, rows, axis_name), None
+    return method.losses(outputs, auxiliary, rows, axis_name, memory=memory, key=key)
 
 
 def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_name: str | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Logits [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics."""
+    """Logits of the K labels [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics."""
     rows = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
     outputs = experiment.student.apply({"params": state.params["student"], "batch_stats": state.batch_stats}, rows.inputs, train=False)
-    auxiliary = None
-    if experiment.method.auxiliary is not None:
-        auxiliary = experiment.method.auxiliary.apply({"params": state.params["auxiliary"]}, outputs.features, rows.embedding)
-    logits = outputs.logits if axis_name is None else jax.lax.all_gather(outputs.logits, axis_name, tiled=True)
-    return logits, experiment.method.losses(outputs, auxiliary, rows, axis_name)
+    logits = experiment.method.label_logits(outputs.logits)
+    if axis_name is not None:
+        logits = jax.lax.all_gather(logits, axis_name, tiled=True)
+    key = stream_key(experiment.seed, "method")
+    return logits, _terms(experiment.method, state.params, outputs, rows, state.memory, key, axis_name)[0]

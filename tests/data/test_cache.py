@@ -33,7 +33,7 @@ def cache(tmp_path):
         write_json(folder / name / "manifest.json", {"licence": "MIT", "fingerprint": "f" * 64})
         (folder / name / "rows.npy").write_bytes(bytes(1000))
     for name in UNFINISHED:
-        write(folder / name / "train.audio.npy", bytes(50))
+        write(folder / name / "train.inputs.npy", bytes(50))
     write(folder / LEAKAGE, b"{}")
     write(folder / ARCHIVE, b"cut short")
     write(folder / "compiled" / "jit_step-0123-cache", bytes(10))
@@ -97,7 +97,7 @@ def test_foreign_files_are_neither_listed_nor_removed(cache, foreign):
 
 def test_names_that_a_run_gives_are_listed(cache_dir, tiny_dataset, timgm_sf2, small_inputs):
     names = {entry.path for entry in list_entries(cache_dir)}
-    assert {tiny_dataset.path, timgm_sf2.parent, small_inputs[1].path} <= names
+    assert {tiny_dataset.path, timgm_sf2.parent, small_inputs.store.path} <= names
 
 
 def test_a_link_is_removed_and_not_what_it_points_to(cache, tmp_path):

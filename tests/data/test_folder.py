@@ -67,7 +67,7 @@ def test_again_is_opened_and_a_changed_file_is_noticed(folder, tmp_path):
     assert prepared(folder, tmp_path).fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize("name", ["train.audio.npy", "valid.labels.npy"])
+@pytest.mark.parametrize("name", ["train.inputs.npy", "valid.labels.npy"])
 def test_altered_cached_set_is_refused(name, folder, tmp_path):
     file = prepared(folder, tmp_path).path / name
     data = bytearray(file.read_bytes())

@@ -32,7 +32,7 @@ def test_sizes_and_masks(tiny_dataset, tiny_data_config):
     assert (len(train), len(tiny_dataset.splits["valid"]), len(tiny_dataset.splits["test"])) == (48, 16, 16)
     mask = tiny_dataset.label_mask(train)
     assert mask[:24].all() and not mask[24:].any() and not tiny_dataset.labels(train)[24:].any()
-    assert tiny_dataset.clip_samples == 48000 and tiny_dataset.sample_rate == 16000 and tiny_dataset.classes == tiny_data_config.classes
+    assert tiny_dataset.input_shape == (48000,) and tiny_dataset.sample_rate == 16000 and tiny_dataset.classes == tiny_data_config.classes
     for split, ids in tiny_dataset.splits.items():
         known = ids[:24]
         labels, audio = tiny_dataset.labels(known), tiny_dataset.gather(ids).astype(np.float64)
@@ -86,7 +86,7 @@ def other_cache(cache_dir, tmp_path, tiny_dataset):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["train.audio.npy", "test.labels.npy"])
+@pytest.mark.parametrize("name", ["train.inputs.npy", "test.labels.npy"])
 def test_altered_cached_set_is_refused(name, tiny_dataset, tiny_data_config, other_cache):
     file = other_cache / "datasets" / tiny_dataset.path.name / name
     shutil.copytree(tiny_dataset.path, file.parent)
@@ -110,7 +110,7 @@ def test_another_seed_is_another_data_set_and_off_is_noted(tiny_dataset, tiny_da
     config = with_fields(tiny_data_config, seed=1, unseen_bank="off", labelled=4, unlabelled=0, valid=2, test=2, unseen=2, clip_seconds=1.0, sample_rate=22050)
     other = prepare(config, other_cache)
     assert other.fingerprint != tiny_dataset.fingerprint and "unseen" not in other.splits
-    assert other.notes["unseen"] == "switched off by data.unseen_bank=off" and other.clip_samples == 22050
+    assert other.notes["unseen"] == "switched off by data.unseen_bank=off" and other.input_shape == (22050,)
 
 
 def test_full_disk_is_noticed_before_the_work(tiny_data_config, other_cache, monkeypatch):

@@ -11,6 +11,7 @@ from jaxkd import methods
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.losses import distance_correlation_loss, masked_bernoulli_cross_entropy
+from jaxkd.methods.method import Context
 from jaxkd.types import Batch, StudentOutputs
 
 ROWS, FRAMES, WIDTH, DIM, LABELS = 12, 3, 8, 20, 4
@@ -33,15 +34,15 @@ def _outputs() -> StudentOutputs:
 def _build(name: str, **overrides):
     config = default_config()
     config.update_from_flattened_dict(overrides)
-    return methods.build(name, ml_collections.FrozenConfigDict(config), num_labels=LABELS, feature_dim=WIDTH)
+    return methods.build(name, ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.full(ROWS, -1, np.int32)))
 
 
 def _terms(method, outputs, batch, params=None):
     if method.auxiliary is None:
         return method.losses(outputs, None, batch, None), {}
     if params is None:
-        params = method.auxiliary.init(jax.random.key(0), outputs.features, batch.embedding).get("params", {})
-    return method.losses(outputs, method.auxiliary.apply({"params": params}, outputs.features, batch.embedding), batch, None), params
+        params = method.auxiliary.init(jax.random.key(0), outputs, batch).get("params", {})
+    return method.losses(outputs, method.auxiliary.apply({"params": params}, outputs, batch), batch, None), params
 
 
 def _norm(tree) -> float:

@@ -16,7 +16,7 @@ CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 LABELLED = {"baseline": 40, "compressed": 160, "probe": 160}
 
 
-def _splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.float32) / 16.0
     shifted = np.roll(images.reshape(-1, 8, 8), 1, axis=2).reshape(-1, 64)
@@ -40,10 +40,10 @@ def _save(workdir: Path, name: str, split: str, scores: np.ndarray, labels: np.n
 
 def make_run(workdir: Path, *, method: str, seed: int) -> dict[str, Any]:
     """Trains a small network on `LABELLED[method]` digits, leaves the files of a finished run in `workdir`, and returns its summary."""
-    splits = _splits()
+    examples = splits()
     rows = np.random.default_rng(seed).permutation(160)[: LABELLED[method]]
-    images, labels = (array[rows] for array in splits["train"])
-    probe = LogisticRegression(max_iter=1000, C=0.05).fit(*splits["train"])
+    images, labels = (array[rows] for array in examples["train"])
+    probe = LogisticRegression(max_iter=1000, C=0.05).fit(*examples["train"])
     student = MLPClassifier((24,), random_state=seed, learning_rate_init=0.01)
     lines = []
     for step in range(1, 41):
@@ -51,17 +51,17 @@ def make_run(workdir: Path, *, method: str, seed: int) -> dict[str, Any]:
         lines.append({"step": step * 10, "split": "train", "values": {"loss": float(student.loss_), "learning_rate": 0.01}})
         if step % 4:
             continue
-        scores = student.predict_proba(splits["valid"][0])
-        valid = multilabel_metrics(np.eye(10)[splits["valid"][1]], scores)
-        distance = 1 - float(dcor.distance_correlation_sqr(scores[:80], probe.predict_proba(splits["valid"][0][:80])))
+        scores = student.predict_proba(examples["valid"][0])
+        valid = multilabel_metrics(np.eye(10)[examples["valid"][1]], scores)
+        distance = 1 - float(dcor.distance_correlation_sqr(scores[:80], probe.predict_proba(examples["valid"][0][:80])))
         lines.append({"step": step * 10, "split": "valid", "values": {**valid, "distance": distance}})
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     results, probe_results = {}, {}
     for split in ("valid", "test", "unseen"):
-        of_student, of_probe = student.predict_proba(splits[split][0]), probe.predict_proba(splits[split][0])
-        results[split] = _save(workdir, split, split, of_probe if method == "probe" else of_student, splits[split][1])
-        probe_results[split] = _save(workdir, f"probe_{split}", split, of_probe, splits[split][1])
+        of_student, of_probe = student.predict_proba(examples[split][0]), probe.predict_proba(examples[split][0])
+        results[split] = _save(workdir, split, split, of_probe if method == "probe" else of_student, examples[split][1])
+        probe_results[split] = _save(workdir, f"probe_{split}", split, of_probe, examples[split][1])
     return {
         "schema": 1,
         "name": "digits",

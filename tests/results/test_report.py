@@ -9,7 +9,8 @@ import pytest
 
 from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers
-from jaxkd.results.report import RENDERED, screen_table, write_report
+from jaxkd.results.report import screen_table, write_report
+from jaxkd.results.wording import RENDERED
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "br", "img", "hr", "input"}

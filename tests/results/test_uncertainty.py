@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from jaxkd.metrics import multilabel_metrics
 from jaxkd.results.comparison import paired_difference
 from jaxkd.results.predictions import load_predictions, predictions_path
-from jaxkd.results.uncertainty import METRICS, draw_counts, includes_zero, interval, mean_score_given_class, resampled_metrics
+from jaxkd.results.uncertainty import draw_counts, includes_zero, interval, mean_score_given_class, metrics_of, resampled_metrics
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def predictions(finished):
 def test_weights_of_one_give_the_metrics_of_the_split(predictions):
     found = resampled_metrics(predictions, np.ones((1, len(predictions.ids))), f1_threshold=0.4)
     expected = multilabel_metrics(predictions.labels, predictions.scores, predictions.label_mask, threshold=0.4)
-    assert {name: float(values[0]) for name, values in found.items()} == pytest.approx({name: expected[name] for name in METRICS})
+    assert {name: float(values[0]) for name, values in found.items()} == pytest.approx({name: expected[name] for name in metrics_of("multilabel")})
 
 
 def test_a_resample_equals_scikit_learn_on_the_repeated_rows(predictions):

@@ -23,7 +23,7 @@ DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
 
 def _state(step: int) -> TrainState:
     params = {"student": {"w": jnp.full(3, float(step)), "noise": jax.random.normal(jax.random.key(step), (10_000,))}, "auxiliary": {}}
-    return Devices.all().replicate(TrainState(jnp.int32(step), params, {}, (), jnp.float32(1.0)))
+    return Devices.all().replicate(TrainState(jnp.int32(step), params, {}, None, (), jnp.float32(1.0)))
 
 
 def _saved(path: Path, *offers: tuple[int, float]) -> None:

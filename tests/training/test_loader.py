@@ -7,10 +7,11 @@ import pytest
 
 from jaxkd.data.loader import TrainLoader, eval_batches, stream_indices
 from jaxkd.errors import ConfigError
+from jaxkd.types import TeacherSide
 
 
 def _loader(dataset, **overrides):
-    return TrainLoader(dataset, None, **{"batch_size": 5, "unlabelled_ratio": 3, "mixup_alpha": 0.3, "seed": 1} | overrides)
+    return TrainLoader(dataset, dataset, TeacherSide(), **{"batch_size": 5, "unlabelled_ratio": 3, "mixup_alpha": 0.3, "seed": 1} | overrides)
 
 
 def test_each_epoch_of_a_stream_is_a_permutation_whatever_the_batch():
@@ -61,7 +62,7 @@ def test_batches_from_any_step_equal_those_of_an_uninterrupted_run(tiny_dataset)
 
 def test_evaluation_covers_every_example_once_and_pads(tiny_dataset):
     ids = tiny_dataset.splits["valid"]
-    batches = list(eval_batches(tiny_dataset, None, ids, 6))
+    batches = list(eval_batches(tiny_dataset, tiny_dataset, TeacherSide(), ids, 6))
     assert {len(batch.where) for batch in batches} == {6}
     assert sum(int(batch.where.sum()) for batch in batches) == len(ids) == 16
     rows = np.concatenate([batch.inputs[batch.where] for batch in batches])

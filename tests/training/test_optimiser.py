@@ -17,7 +17,7 @@ def _settings(**overrides):
 
 
 def _method():
-    return Method(uses_embedding=True, losses=lambda *_: {}, teacher_side=("transformation",))
+    return Method(lambda *_: {}, needs=("embedding",), teacher_side=("transformation",))
 
 
 def _params():

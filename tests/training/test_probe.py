@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from jaxkd.results.evaluation import clip_embeddings
+from jaxkd.results.evaluation import mean_embeddings
 from jaxkd.training.probe import INVERSE_PENALTIES, fit_probe
 
 
 @pytest.fixture(scope="module")
 def splits(small_inputs):
-    dataset, store = small_inputs
-    return {split: (clip_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for split, ids in dataset.splits.items()}
+    dataset, store = small_inputs.dataset, small_inputs.store
+    return {split: (mean_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for split, ids in dataset.splits.items()}
 
 
 def test_finds_instruments_better_than_chance(splits):

@@ -15,7 +15,7 @@ from tests.small import small_config
 
 @pytest.fixture(scope="module")
 def assembly(small_inputs):
-    return assemble(small_config(), *small_inputs)
+    return assemble(small_config(), small_inputs)
 
 
 def _rows(labels, mask, value):
@@ -42,7 +42,7 @@ def test_a_step_is_a_pure_function_of_state_and_batch(assembly):
 
 
 def test_normalisation_has_zero_mean_and_unit_spread(small_inputs):
-    dataset, store = small_inputs
+    dataset, store = small_inputs.dataset, small_inputs.store
     ids = dataset.splits["train"]
     normalised = np.asarray(fit_normalisation(store, ids, "zscore")(store.gather(ids)))
     np.testing.assert_allclose(normalised.mean(axis=(0, 1)), 0, atol=1e-3)

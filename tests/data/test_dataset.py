@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxkd.data.audio_dataset import AudioDataset, Split, write_audio_dataset
+from jaxkd.data.dataset import Dataset, Split, write_dataset
 from jaxkd.errors import ArtefactError, DataError
 
 
@@ -17,10 +17,12 @@ def arrays(split, rows, rng):
 def made(tmp_path):
     rng = np.random.default_rng(0)
     splits = {"train": arrays("train", 7, rng), "test": arrays("test", 4, rng)}
-    dataset = write_audio_dataset(
+    dataset = write_dataset(
         tmp_path / "set",
         name="made",
         fingerprint="f" * 64,
+        modality="audio",
+        task="multilabel",
         sample_rate=100,
         classes=("a", "b", "c"),
         splits=splits,
@@ -35,11 +37,11 @@ def test_reads_back_by_id_across_splits(made):
     dataset, splits = made
     ids = ["test/3", "train/5", "test/0", "train/5", "train/0"]
     places = [("test", 3), ("train", 5), ("test", 0), ("train", 5), ("train", 0)]
-    np.testing.assert_array_equal(dataset.gather(ids), [splits[split].audio[row] for split, row in places])
+    np.testing.assert_array_equal(dataset.gather(ids), [splits[split].inputs[row] for split, row in places])
     np.testing.assert_array_equal(dataset.label_mask(ids), [splits[split].label_mask[row] for split, row in places])
     np.testing.assert_array_equal(dataset.labels(ids), [np.where(splits[s].label_mask[r], splits[s].labels[r], 0) for s, r in places])
     assert (dataset.gather(ids).dtype, dataset.labels(ids).dtype, dataset.label_mask(ids).dtype) == (np.int16, np.float32, np.bool_)
-    assert (dataset.sample_rate, dataset.clip_samples, dataset.classes, dataset.notes) == (100, 50, ("a", "b", "c"), {"unseen": "none"})
+    assert (dataset.sample_rate, dataset.input_shape, dataset.classes, dataset.notes) == (100, (50,), ("a", "b", "c"), {"unseen": "none"})
     assert dataset.gather([]).shape == (0, 50)
     dataset.verify()
 
@@ -50,10 +52,10 @@ def test_unknown_id(made):
 
 
 def test_truncated_array(made):
-    file = made[0].path / "train.audio.npy"
+    file = made[0].path / "train.inputs.npy"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ArtefactError, match=r"train\.audio\.npy has 818 bytes, expected 828.*remove"):
-        AudioDataset.open(made[0].path)
+    with pytest.raises(ArtefactError, match=r"train\.inputs\.npy has 818 bytes, expected 828.*remove"):
+        Dataset.open(made[0].path)
 
 
 def test_altered_array_is_found_by_verify(made):
@@ -62,26 +64,26 @@ def test_altered_array_is_found_by_verify(made):
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(ArtefactError, match=r"test\.labels\.npy was altered"):
-        AudioDataset.open_verified(made[0].path)
+        Dataset.open_verified(made[0].path)
 
 
 def test_missing_records_are_found_by_verify(made):
     (made[0].path / "records.json").unlink()
     with pytest.raises(ArtefactError, match=r"records\.json is missing: remove"):
-        AudioDataset.open_verified(made[0].path)
+        Dataset.open_verified(made[0].path)
 
 
 def test_array_of_another_shape_and_the_same_size(made):
     file = made[0].path / "test.label_mask.npy"
     np.save(file, np.zeros((3, 4), np.bool_))
     with pytest.raises(ArtefactError, match=r"test\.label_mask\.npy holds bool \(3, 4\), expected bool \(4, 3\)"):
-        AudioDataset.open(made[0].path)
+        Dataset.open(made[0].path)
 
 
 def test_missing_array(made):
-    (made[0].path / "test.audio.npy").unlink()
-    with pytest.raises(ArtefactError, match=r"test\.audio\.npy is missing"):
-        AudioDataset.open(made[0].path)
+    (made[0].path / "test.inputs.npy").unlink()
+    with pytest.raises(ArtefactError, match=r"test\.inputs\.npy is missing"):
+        Dataset.open(made[0].path)
 
 
 def test_altered_manifest(made):
@@ -90,7 +92,7 @@ def test_altered_manifest(made):
     manifest["classes"] = ["b", "a", "c"]
     file.write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError, match=r"manifest\.json was altered"):
-        AudioDataset.open(made[0].path)
+        Dataset.open(made[0].path)
 
 
 @pytest.mark.parametrize("content", ["{", "", "[]", "{}"])
@@ -98,9 +100,45 @@ def test_broken_manifest(made, content):
     file = made[0].path / "manifest.json"
     file.write_text(content)
     with pytest.raises(ArtefactError, match=r"manifest\.json"):
-        AudioDataset.open(made[0].path)
+        Dataset.open(made[0].path)
 
 
 def test_missing_data_set(tmp_path):
     with pytest.raises(ArtefactError, match=r"manifest\.json is missing"):
-        AudioDataset.open(tmp_path)
+        Dataset.open(tmp_path)
+
+
+def one_hot(rows):
+    return np.eye(2, dtype=np.float32)[np.arange(rows) % 2]
+
+
+def test_texts_and_fine_labels_read_back(tmp_path):
+    texts = {"train": ["naïve", "", "two words", "日本"], "test": ["x"]}
+    splits = {s: Split([f"{s}/{i}" for i in range(len(t))], t, one_hot(len(t)), np.ones((len(t), 2), bool), np.arange(len(t))) for s, t in texts.items()}
+    dataset = write_dataset(
+        tmp_path / "set",
+        name="made",
+        fingerprint="f",
+        modality="text",
+        task="multiclass",
+        classes="ab",
+        fine_classes="wxyz",
+        splits=splits,
+        notes={},
+        licence="MIT",
+    )
+    assert dataset.gather(["train/3", "test/0", "train/1", "train/0"]) == ["日本", "x", "", "naïve"]
+    assert dataset.fine_labels(["train/3", "test/0"]).tolist() == [3, 0]
+    assert (dataset.input_shape, dataset.sample_rate, dataset.task) == ((), None, "multiclass")
+
+
+def test_images_read_back(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 1)).astype(np.uint8)
+    split = Split(["a", "b", "c"], images, one_hot(3), np.ones((3, 2), bool))
+    dataset = write_dataset(
+        tmp_path / "set", name="m", fingerprint="f", modality="image", task="multiclass", classes="ab", splits={"train": split}, notes={}, licence="MIT"
+    )
+    np.testing.assert_array_equal(dataset.gather(["c", "a"]), images[[2, 0]])
+    assert dataset.input_shape == (4, 5, 1)
+    with pytest.raises(DataError, match="no fine labels"):
+        dataset.fine_labels(["a"])

@@ -1,27 +1,18 @@
-"""Multi-label metrics in float64 numpy, per class over the entries that are masked in, and paired bootstrap intervals.
+"""Multi-label metrics in float64 numpy, per class over the entries that are masked in.
 
 A class without a positive or without a negative among its masked-in entries cannot be ranked: it is NaN in the per-class arrays and left
 out of every mean (`evaluated_classes` tells which classes count).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd.errors import ConfigError, DataError
+from jaxkd.errors import DataError
+from jaxkd.metrics.probabilities import CALIBRATION_BINS, bin_of
+from jaxkd.metrics.roc import weighted_roc_auc
 
 THRESHOLD = 0.4
-CALIBRATION_BINS = 15
-
-
-class PairedDifference(NamedTuple):
-    """A metric of a minus that of b on the same rows, with the ends of its bootstrap interval."""
-
-    difference: float
-    low: float
-    high: float
-
 
 # Each class metric takes labels [n] (bool), scores [n] and weights [R, n] (how often a row counts in each of R resamples) and returns [R].
 
@@ -38,14 +29,7 @@ def _class_average_precision(labels: np.ndarray, scores: np.ndarray, weights: np
 
 
 def _class_roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    order = np.argsort(scores, kind="stable")
-    scores, weights, labels = scores[order], weights[:, order], labels[order]
-    negatives = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights * ~labels, axis=1)], axis=1)
-    below = negatives[:, np.searchsorted(scores, scores, side="left")]
-    not_above = negatives[:, np.searchsorted(scores, scores, side="right")]
-    positives = weights * labels
-    pairs = np.sum(positives, axis=1) * negatives[:, -1]
-    return np.sum(positives * (below + not_above), axis=1) / (2 * np.maximum(pairs, 1))
+    return weighted_roc_auc(labels, ~labels, scores, weights)
 
 
 def _class_f1(threshold: float) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
@@ -65,13 +49,12 @@ def _class_brier(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
 
 
 def _class_calibration_error(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    bins = np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], scores)
-    member = bins[:, None] == np.arange(CALIBRATION_BINS)
+    member = bin_of(scores)[:, None] == np.arange(CALIBRATION_BINS)
     excess = weights @ (member * (scores - labels)[:, None])
     return np.sum(np.abs(excess), axis=1) / np.sum(weights, axis=1)
 
 
-_CLASS_METRICS = {
+CLASS_METRICS = {
     "map": lambda threshold: _class_average_precision,
     "roc_auc": lambda threshold: _class_roc_auc,
     "f1_macro": _class_f1,
@@ -80,7 +63,12 @@ _CLASS_METRICS = {
 }
 
 
-def _checked(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels as bool [n, K], scores as float64 [..., n, K] and the mask as bool [n, K].
+
+    Raises:
+      DataError: shapes differ, a score is not finite, or a masked-in label is neither 0 nor 1.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     mask = np.ones(labels.shape, bool) if mask is None else np.asarray(mask, bool)
     if labels.ndim != 2 or labels.shape != scores.shape[-2:] or labels.shape != mask.shape:
@@ -103,7 +91,7 @@ def resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarra
     """[R, K] values of a metric of scores [n, K] under R weightings of the rows; NaN where a class lacks positives or negatives."""
     if name in ("ece", "brier"):
         _require_probabilities(name, scores)
-    class_metric = _CLASS_METRICS[name](threshold)
+    class_metric = CLASS_METRICS[name](threshold)
     values = np.full((len(weights), labels.shape[1]), np.nan)
     for k in range(labels.shape[1]):
         rows = mask[:, k]
@@ -115,7 +103,7 @@ def resampled(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarra
 
 
 def _per_class(name: str, labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, threshold: float = THRESHOLD) -> np.ndarray:
-    labels, scores, mask = _checked(labels, scores, mask)
+    labels, scores, mask = checked(labels, scores, mask)
     return resampled(name, labels, scores, mask, np.ones((1, len(labels))), threshold)[0]
 
 
@@ -126,7 +114,7 @@ def evaluated_classes(labels: np.ndarray, mask: np.ndarray | None = None) -> np.
       labels: 0 or 1, [n, K].
       mask: True where a label counts, [n, K]; None = everywhere.
     """
-    labels, _, mask = _checked(labels, np.zeros(np.shape(labels)), mask)
+    labels, _, mask = checked(labels, np.zeros(np.shape(labels)), mask)
     return np.any(labels & mask, axis=0) & np.any(~labels & mask, axis=0)
 
 
@@ -189,67 +177,7 @@ def multilabel_metrics(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray 
     Raises:
       DataError: bad shapes or values, or no class has both a positive and a negative.
     """
-    values = {name: _per_class(name, labels, scores, mask, threshold) for name in _CLASS_METRICS}
+    values = {name: _per_class(name, labels, scores, mask, threshold) for name in CLASS_METRICS}
     if np.all(np.isnan(values["map"])):
         raise DataError(f"none of the {len(values['map'])} classes has both a positive and a negative among {len(labels)} rows: use a larger split.")
     return {name: float(np.nanmean(value)) for name, value in values.items()}
-
-
-def paired_bootstrap(
-    labels: np.ndarray,
-    mask: np.ndarray | None,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    *,
-    metric: str = "map",
-    threshold: float = THRESHOLD,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> PairedDifference:
-    """Difference of a metric between two systems on the same rows, with its percentile bootstrap interval over rows.
-
-    Each resample draws rows with replacement, the same for both systems and all their seeds; with several seeds a system's metric is the
-    mean over them. The interval covers the choice of rows, not the choice of seeds. A class that a resample leaves without positives or
-    negatives is left out of that resample on both sides.
-
-    Args:
-      labels: 0 or 1, [n, K].
-      mask: True where a label counts, [n, K]; None = everywhere.
-      scores_a: of the first system, [n, K] or, for several seeds, [seeds, n, K].
-      scores_b: of the second system; it may have another number of seeds.
-      metric: "map", "roc_auc", "f1_macro", "ece" or "brier".
-      threshold: of the F1.
-      resamples: number of bootstrap draws.
-      confidence: of the interval.
-      seed: of the generator.
-
-    Returns:
-      PairedDifference(difference, low, high): the metric of a minus that of b on all rows, and the interval.
-
-    Raises:
-      ConfigError: the metric is unknown.
-      DataError: as in `multilabel_metrics`, or a resample has no class to evaluate.
-    """
-    if metric not in _CLASS_METRICS:
-        raise ConfigError(f"unknown metric {metric!r}. Valid: {', '.join(_CLASS_METRICS)}.")
-    rows = len(labels)
-    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples)
-    weights = np.concatenate([np.ones((1, rows)), counts])
-
-    def system(scores: np.ndarray) -> np.ndarray:
-        truth, scores, counted = _checked(labels, scores, mask)
-        seeds = scores.reshape((-1, *truth.shape))
-        return np.mean([resampled(metric, truth, of_seed, counted, weights, threshold) for of_seed in seeds], axis=0)
-
-    by_class = system(scores_a) - system(scores_b)
-    if np.any(np.all(np.isnan(by_class), axis=1)):
-        raise DataError(f"a resample of {rows} rows has no class with both a positive and a negative: the split is too small for an interval.")
-    differences = np.nanmean(by_class, axis=1)
-    low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return PairedDifference(float(differences[0]), float(low), float(high))
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-logits)) without overflow, float32 of the same shape."""
-    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)

@@ -1,0 +1,58 @@
+"""Few-class images: a ResNet trained on two classes, and its pseudo-classes (LELP, arXiv 2409.20449) distilled into a small ResNet.
+
+    python -m jaxkd.main --config=configs/image.py
+    python -m jaxkd.main --config=configs/image.py:data=digits_bin,runlocal
+    python -m jaxkd.main --config=configs/image.py:data=cifar100,teacher=resnet92_v2,student=resnet56_v2
+
+The default is Fashion-MNIST in two classes of five garments each that only the oracle knows; few images are labelled, the others are transferred without
+a label. cifar10, cifar100 and fashion_mnist come through TensorFlow Datasets where they are not offered otherwise, by the parity of the label.
+
+String arguments: data (fashion_mnist_hard, fashion_mnist_bin, fashion_mnist, digits_bin, digits, or a TFDS name), teacher, student, method, labels (a
+number, or all), runlocal (tiny sizes, for a trial of half a minute).
+"""
+
+import ml_collections
+
+from jaxkd.config import default_config, parse_arg
+from jaxkd.data import SOURCES
+from jaxkd.errors import ConfigError
+
+METHODS = (
+    "teacher baseline kd dkd dist embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
+    "random_directions permuted uniform outputs_only"
+).split()
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The experiment; `arg` as in the examples above."""
+    values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet20", student="resnet8", method="lelp", labels="2000", runlocal=False)
+    if values.labels != "all" and not values.labels.isdecimal():
+        raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
+    through_tfds = values.data not in SOURCES
+    digits = values.data.startswith("digits")
+    config = default_config()
+    config.name = "image"
+    config.method = values.method
+    config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else "", "binary": through_tfds})
+    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 8000, "valid": 2000, "test": 0, "unseen": 0})
+    config.data.update({"views": 2, "view_flip": not digits})
+    config.student.name = values.student
+    config.store.update({"dtype": "float32", "shard_rows": 4096})
+    config.teacher.update({"name": values.teacher, "embedding": "", "classifier": "finetuned"})
+    config.training.update({"steps": 1000, "batch_size": 32, "learning_rate": 2e-3, "weight_decay": 1e-4, "mixup_alpha": 0.0, "eval_every_steps": 200})
+    config.teacher_training.update({"steps": 800, "batch_size": 64, "learning_rate": 2e-3, "eval_every_steps": 200})
+    config.evaluation.batch_size = 500
+    config.compare.methods = METHODS
+    config.compare.seeds = (0, 1, 2, 3, 4)
+    if digits:
+        config.data.update({"labelled": 100, "unlabelled": -1, "valid": 300, "test": 300})
+    if values.runlocal:
+        config.name = "image-runlocal"
+        config.student.name = "resnet_tiny" if values.student == "resnet8" else values.student
+        config.teacher.name = "resnet8" if values.teacher == "resnet20" else values.teacher
+        config.data.update({"labelled": 100, "unlabelled": 200, "valid": 200, "test": 200})
+        config.training.update({"steps": 30, "batch_size": 16, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
+        config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})
+        config.evaluation.batch_size = 100
+        config.compare.seeds = (0, 1)
+    return config

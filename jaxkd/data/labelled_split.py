@@ -1,0 +1,233 @@
+"""Few-class corpora as tasks: copies taken out, rows drawn by seed and class into splits, labels hidden from the transfer set."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxkd.data.dataset import Dataset, Split, write_dataset
+from jaxkd.data.hidden_classes import stratified_order
+from jaxkd.errors import ConfigError, DataError
+from jaxkd.files import require_free_disk, sha256_json
+
+FORMAT_VERSION = 1
+SIZES = ("labelled", "unlabelled", "valid", "test", "unseen")
+STREAMS = {"train": 0, "test": 1}
+TEST_SHARE = 0.2
+COUNTED_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A part of a corpus: n strings, or images uint8 [n, H, W, channels], and the original class of each, int [n]."""
+
+    inputs: Sequence[str] | np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """The examples of these rows, in this order."""
+        inputs = self.inputs[rows] if isinstance(self.inputs, np.ndarray) else [str(self.inputs[row]) for row in rows]
+        return Examples(inputs, self.classes[rows])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a source reads.
+
+    Attributes:
+      train: what labelled, unlabelled and valid rows are drawn from.
+      test: the corpus's own test part; None where test rows are drawn from `train` as well.
+      unseen: rows of another domain; None where there are none.
+      originals: names of the original classes.
+      groups: the classes of the task and the original ones that each holds; None for the original classes themselves.
+      licences: the terms of the rows, by what they cover.
+      notes: further JSON-able remarks.
+    """
+
+    train: Examples
+    test: Examples | None
+    unseen: Examples | None
+    originals: tuple[str, ...]
+    groups: Mapping[str, Sequence[str]] | None
+    licences: Mapping[str, str]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """The parts that there are."""
+        parts = {"train": self.train, "test": self.test, "unseen": self.unseen}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: Mapping[str, Any], load: Callable[[], Corpus]) -> Dataset:
+    """Makes the data set of a corpus in the cache, or opens it from there.
+
+    Copies within the training part are dropped, and so is each training row that stands in the test or unseen part: nothing leaks. Then valid, labelled
+    and unlabelled rows are drawn by `data_config.seed`, in this order and stratified by original class, so that the validation rows are the same for any
+    number of labels, and more labels hold the fewer ones. Test and unseen rows do not depend on the seed, except in a corpus without a test part: there
+    they are drawn from the training part first.
+
+    Args:
+      data_config: labelled (0: all), unlabelled (-1: all that are left), valid, test (0: the whole test part; a fifth of the rows where the corpus has
+        none), unseen (0: none), seed.
+      cache_dir: the cache.
+      name: of the source.
+      made_from: JSON values that identify the corpus.
+      load: reads the corpus; called only if the data set is not in the cache.
+
+    Raises:
+      ConfigError: more rows than there are, or too few.
+      DataError: what `load` raises; no rows, or an original class that does not exist.
+      ArtefactError: the data set in the cache was altered; the message names the file and what to remove.
+      ResourceError: too little disk.
+    """
+    fields = {size: getattr(data_config, size) for size in (*SIZES, "seed")}
+    fingerprint = sha256_json({"format": FORMAT_VERSION, "name": name, **fields, **made_from})
+    path = Path(cache_dir) / "datasets" / f"{name}-{fingerprint[:16]}"
+    if path.exists():
+        return Dataset.open_verified(path)
+    corpus = load()
+    notes: dict[str, Any] = {"licences": dict(corpus.licences), **corpus.notes}
+    parts = {part: _usable(examples, part, name, corpus, notes) for part, examples in corpus.parts.items()}
+    parts["train"] = _without_copies(parts, notes)
+    drawn = _draw(data_config, parts, name, corpus)
+    splits = {split: _split(split, examples, corpus) for split, examples in drawn.items() if split not in ("labelled", "unlabelled")}
+    splits["train"].label_mask[len(drawn["labelled"]) :] = False
+    notes["rows"] = {split: _counts(examples, corpus) for split, examples in drawn.items() if split != "train" and len(examples)}
+    if corpus.groups is not None:
+        notes["classes"] = {group: ", ".join(members) for group, members in corpus.groups.items()}
+    if "unseen" not in splits:
+        notes["unseen"] = "data.unseen=0" if corpus.unseen is not None else f"{name} has no rows of another domain"
+    images = isinstance(corpus.train.inputs, np.ndarray)
+    require_free_disk(cache_dir, sum(map(_bytes, drawn.values())) + 10_000_000, f"writing {name}")
+    return write_dataset(
+        path,
+        name=name,
+        fingerprint=fingerprint,
+        modality="image" if images else "text",
+        task="multiclass",
+        classes=corpus.originals if corpus.groups is None else tuple(corpus.groups),
+        fine_classes=() if corpus.groups is None else corpus.originals,
+        splits=splits,
+        notes=notes,
+        licence="; ".join(corpus.licences.values()),
+    )
+
+
+def _usable(part: Examples, split: str, name: str, corpus: Corpus, notes: dict[str, Any]) -> Examples:
+    """The rows with content; raises DataError where there are none, or a class is out of range."""
+    wrong = np.flatnonzero((part.classes < 0) | (part.classes >= len(corpus.originals)))
+    if len(wrong):
+        raise DataError(
+            f"{name}: {len(wrong):,} of {len(part):,} rows of the {split} part have a label outside 0 .. {len(corpus.originals) - 1}, the first of them row "
+            f"{wrong[0]} with {part.classes[wrong[0]]}. Correct the labels, or choose a part and column whose labels are published."
+        )
+    filled = np.array([row for row, content in enumerate(part.inputs) if not isinstance(content, str) or content.strip()], np.int64)
+    if not len(filled):
+        raise DataError(f"{name}: the {split} part has {len(part):,} rows, and not one with a text that is not empty: choose another text column or file.")
+    if len(filled) == len(part):
+        return part
+    notes.setdefault("empty texts left out", {})[split] = len(part) - len(filled)
+    return part.take(filled)
+
+
+def _digests(part: Examples) -> list[bytes]:
+    """What identifies the content of each row: texts count as equal if they differ in white space only."""
+    contents = (row.tobytes() if isinstance(row, np.ndarray) else " ".join(row.split()).encode() for row in part.inputs)
+    return [hashlib.blake2b(content, digest_size=16).digest() for content in contents]
+
+
+def _without_copies(parts: Mapping[str, Examples], notes: dict[str, Any]) -> Examples:
+    """The rows of the training part that are no copy of an earlier one and stand in no other part; `notes` tells how many were left out."""
+    digests = {part: _digests(examples) for part, examples in parts.items()}
+    others = {part: set(found) for part, found in digests.items() if part != "train"}
+    train = parts["train"]
+    first: dict[bytes, int] = {}
+    leaked = dict.fromkeys(others, 0)
+    copies = contradicting = 0
+    for row, digest in enumerate(digests["train"]):
+        places = [part for part, found in others.items() if digest in found]
+        if places:
+            leaked[places[0]] += 1
+        elif first.setdefault(digest, row) != row:
+            copies += 1
+            contradicting += bool(train.classes[first[digest]] != train.classes[row])
+    notes["duplicates"] = {"copies left out of train": copies, "of them with another label than the first": contradicting}
+    notes["duplicates"] |= {f"copies within {part}, left in": len(digests[part]) - len(found) for part, found in others.items()}
+    notes["leakage"] = {f"rows left out of train, being in {part}": count for part, count in leaked.items()} or {"between splits": "none: drawn without copies"}
+    return train.take(np.array(list(first.values()), np.int64))
+
+
+def _order(part: Examples, seed: int, stream: str) -> np.ndarray:
+    return stratified_order(part.classes, np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, STREAMS[stream]]))))
+
+
+def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Corpus) -> dict[str, Examples]:
+    """The examples of each split, and of "train" those with and without labels once more."""
+    train = parts["train"]
+    own_test = "test" in parts
+    test = data_config.test or (len(parts["test"]) if own_test else round(TEST_SHARE * len(train)))
+    counts = {"test": 0 if own_test else test, "valid": data_config.valid}
+    rest = len(train) - sum(counts.values())
+    counts["labelled"] = data_config.labelled or rest
+    counts["unlabelled"] = rest - counts["labelled"] if data_config.unlabelled == -1 else data_config.unlabelled
+    if min(counts.values()) < 0 or sum(counts.values()) > len(train):
+        asked = ", ".join(f"data.{size}={getattr(data_config, size)}" for size in ("labelled", "unlabelled", "valid", "test"))
+        shared = "labelled, unlabelled and valid" if own_test else "labelled, unlabelled, valid and test"
+        raise ConfigError(
+            f"config has {asked}, but {name} has {len(train):,} different rows for {shared} together: lower them "
+            "(labelled=0 labels all that are left, unlabelled=-1 takes all that are left)."
+        )
+    for size in ("labelled", "valid", "test"):
+        count = test if size == "test" else counts[size]
+        if count < len(corpus.originals):
+            zero = {"labelled": ", or 0 for all", "valid": "", "test": ", or 0 for all"}[size]
+            raise ConfigError(f"config.data.{size} is {count}, but must be at least {len(corpus.originals)}, a row of each class of {name}{zero}.")
+    order = _order(train, data_config.seed, "train")
+    stops = dict(zip(counts, np.cumsum(list(counts.values())), strict=True))
+    drawn = {size: train.take(order[stops[size] - count : stops[size]]) for size, count in counts.items()}
+    drawn["train"] = train.take(order[stops["valid"] : stops["unlabelled"]])
+    if own_test:
+        drawn["test"] = _fixed(parts["test"], test, "test", name)
+    if data_config.unseen and "unseen" not in parts:
+        raise ConfigError(f"config.data.unseen is {data_config.unseen}, but {name} has no rows of another domain: set it to 0.")
+    if data_config.unseen:
+        drawn["unseen"] = _fixed(parts["unseen"], data_config.unseen, "unseen", name)
+    return {split: drawn[split] for split in ("train", "labelled", "unlabelled", "valid", "test", "unseen") if split in drawn}
+
+
+def _fixed(part: Examples, count: int, split: str, name: str) -> Examples:
+    if count > len(part):
+        raise ConfigError(f"config.data.{split} is {count}, but {name} has {len(part):,} {split} rows: lower it.")
+    return fixed_rows(part, count)
+
+
+def fixed_rows(part: Examples, count: int) -> Examples:
+    """`count` rows of a part, always the same, stratified, in the order of the corpus."""
+    return part.take(np.sort(_order(part, 0, "test")[:count]))
+
+
+def _split(split: str, part: Examples, corpus: Corpus) -> Split:
+    groups = corpus.groups or {original: (original,) for original in corpus.originals}
+    place = {original: place for place, members in enumerate(groups.values()) for original in members}
+    labels = np.eye(len(groups), dtype=np.float32)[[place[corpus.originals[label]] for label in part.classes]]
+    ids = [f"{split}/{index:05d}" for index in range(len(part))]
+    return Split(ids, part.inputs, labels, np.ones(labels.shape, np.bool_), None if corpus.groups is None else part.classes)
+
+
+def _counts(part: Examples, corpus: Corpus) -> str:
+    """How many rows of each original class there are, in a line."""
+    counts = np.bincount(part.classes, minlength=len(corpus.originals))
+    if len(counts) > COUNTED_CLASSES:
+        return f"{len(part):,}, {counts.min():,} to {counts.max():,} of each of {len(counts)} classes"
+    return f"{len(part):,} (" + ", ".join(f"{name} {count:,}" for name, count in zip(corpus.originals, counts, strict=True)) + ")"
+
+
+def _bytes(part: Examples) -> int:
+    return part.inputs.nbytes if isinstance(part.inputs, np.ndarray) else sum(len(text) for text in part.inputs)

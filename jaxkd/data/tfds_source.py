@@ -1,0 +1,219 @@
+"""Source "tfds": texts or images of TensorFlow Datasets, by name, read without TensorFlow.
+
+What TFDS prepares is kept in the user's own TFDS folder, as array_record. Builders that need TensorFlow, such as GLUE's, come with the extra `tfds-tf`; a
+folder that such a builder has once prepared as array_record is read without it.
+"""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
+
+from jaxkd.data.dataset import Dataset
+from jaxkd.data.hidden_classes import by_parity
+from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
+from jaxkd.data.tfds_plain import PLAIN_BUILDERS, without_tensorflow
+from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError
+from jaxkd.files import require_free_memory
+from jaxkd.progress import progress
+
+NAME = "tfds"
+FILE_FORMAT = "array_record"
+ROWS_AT_ONCE = 256
+INSTALL = "python -m pip install 'jaxkd[tfds-tf]'"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """How the rows of a TFDS data set are read.
+
+    Attributes:
+      input: the feature with the text or image.
+      label: the feature with the label.
+      test: the split that serves as test part.
+      values: names of the classes by label value, where the feature does not tell.
+      dropped: label values that belong to no class; their rows are left out.
+    """
+
+    input: str
+    label: str
+    test: str = "test"
+    values: Mapping[int, str] = field(default_factory=dict)
+    dropped: tuple[int, ...] = ()
+
+
+KEYS: dict[str, Keys] = {
+    "imdb_reviews": Keys("text", "label"),
+    "sentiment140": Keys("text", "polarity", values={0: "negative", 4: "positive"}, dropped=(2,)),
+    "cifar10": Keys("image", "label"),
+    "cifar100": Keys("image", "label"),
+    "fashion_mnist": Keys("image", "label"),
+    "mnist": Keys("image", "label"),
+    "glue/cola": Keys("sentence", "label", test="validation"),
+    "glue/sst2": Keys("sentence", "label", test="validation"),
+}
+"""By name without version. The labels of GLUE's own test parts are not published."""
+
+NEED_TENSORFLOW = ("glue",)
+
+
+def prepare(data_config: Any, cache_dir: Path) -> Dataset:
+    """Draws the data set that `data_config` describes (see `jaxkd.data.labelled_split.prepare_corpus`), or opens it from the cache.
+
+    `data_config.tfds_name` is NAME, NAME/CONFIG or NAME/CONFIG:VERSION; `data_config.tfds_data_dir` the folder that TFDS prepares data sets in (its own
+    default if empty). The features of a name that is not in `KEYS` are named by `data_config.text_column` (a text or an image) and `label_column`, which
+    may also choose others of a name that is (CIFAR-100's coarse_label). `data_config.binary` merges the classes to two by number modulo 2 and keeps the
+    original ones as fine labels.
+
+    Raises:
+      ConfigError: no name, an unknown one, or no such feature; more rows than there are, or too few.
+      FetchError: TFDS cannot download the data set.
+      DataError: a feature or label that cannot be read; the message names it.
+      ArtefactError: the data set in the cache was altered; the message names the file and what to remove.
+      ResourceError: TensorFlow is needed and missing; too little disk or memory.
+    """
+    name = data_config.tfds_name
+    if not name:
+        raise ConfigError(f"data.source=tfds needs data.tfds_name=NAME, for example {', '.join(KEYS)}.")
+    builder = _builder(name, data_config.tfds_data_dir)
+    keys = _keys(data_config, builder)
+    made_from: dict[str, Any] = {"tfds": builder.info.full_name, "keys": [keys.input, keys.label, keys.test], "binary": data_config.binary}
+    if isinstance(builder, ReadOnlyBuilder):
+        made_from["rows"] = {split: [info.num_examples, info.num_bytes] for split, info in builder.info.splits.items()}
+
+    def load() -> Corpus:
+        _make_ready(builder)
+        licences = {"rows": builder.info.redistribution_info.license or f"the terms of {builder.info.full_name} ({builder.info.homepage or 'none stated'})"}
+        notes = {"citation": builder.info.citation} if builder.info.citation else {}
+        train = _read(builder, "train", keys)
+        originals, values = _classes(builder, keys, train)
+        test = _numbered(_read(builder, keys.test, keys), values, keys)
+        groups = by_parity(originals) if data_config.binary and len(originals) > 2 else None
+        return Corpus(_numbered(train, values, keys), test, None, originals, groups, licences, notes)
+
+    return prepare_corpus(data_config, cache_dir, name=NAME, made_from=made_from, load=load)
+
+
+def _builder(name: str, data_dir: str) -> Any:
+    try:
+        with _tensorflow_for(name):
+            return tfds.builder(name, data_dir=str(Path(data_dir).expanduser()) if data_dir else None, file_format=FILE_FORMAT)
+    except tfds.core.DatasetNotFoundError as error:
+        if _tensorflow_is_missing() and name.partition("/")[0] in NEED_TENSORFLOW:
+            raise _needs_tensorflow(name) from error
+        hint = f" Builders that need TensorFlow are not found while it is missing: {INSTALL}." if _tensorflow_is_missing() else ""
+        raise ConfigError(
+            f"data.tfds_name={name}: TFDS has no such data set, neither as a builder nor prepared in its folder. Check the spelling.{hint}"
+        ) from error
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"data.tfds_name={name}: {str(error).splitlines()[0]} Check name, config and version; if it was prepared in another file format than "
+            f"{FILE_FORMAT}, name another folder with data.tfds_data_dir=FOLDER."
+        ) from error
+
+
+def _tensorflow_is_missing() -> bool:
+    return importlib.util.find_spec("tensorflow") is None
+
+
+def _needs_tensorflow(name: str) -> ResourceError:
+    return ResourceError(f"the TFDS builder of {name} needs TensorFlow, which is not installed: {INSTALL}.")
+
+
+@contextlib.contextmanager
+def _tensorflow_for(name: str) -> Iterator[None]:
+    """Names the extra where TFDS fails to import TensorFlow."""
+    try:
+        yield
+    except ImportError as error:
+        if not _tensorflow_is_missing():
+            raise
+        raise _needs_tensorflow(name) from error
+
+
+def _keys(data_config: Any, builder: Any) -> Keys:
+    """How to read the data set: as the table says, with the features that the config names instead."""
+    known = KEYS.get(data_config.tfds_name.partition(":")[0]) or KEYS.get(builder.name)
+    if known is None:
+        splits = builder.info.splits or {}
+        known = Keys("", "", test="validation" if "validation" in splits and "test" not in splits else "test")
+    chosen = replace(known, input=data_config.text_column or known.input)
+    if data_config.label_column not in ("", known.label):
+        chosen = replace(chosen, label=data_config.label_column, values={}, dropped=())
+    if not {chosen.input, chosen.label} <= set(builder.info.features):
+        raise ConfigError(
+            f"data.text_column={data_config.text_column!r} and data.label_column={data_config.label_column!r}: {builder.info.full_name} has the features "
+            f"{', '.join(builder.info.features)}. Name two of them."
+        )
+    return chosen
+
+
+def _make_ready(builder: Any) -> None:
+    """Downloads and prepares the data set unless it is there."""
+    if builder.is_prepared():
+        return
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        with without_tensorflow(builder) if builder.name in PLAIN_BUILDERS else _tensorflow_for(builder.name):
+            builder.download_and_prepare(download_config=config, file_format=FILE_FORMAT)
+    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
+        raise FetchError(
+            f"TFDS could not prepare {builder.info.full_name} in {builder.data_dir} ({error}). Is the network there? Run again, or name a folder in which it "
+            f"is prepared as {FILE_FORMAT} with data.tfds_data_dir=FOLDER."
+        ) from error
+
+
+def _read(builder: Any, split: str, keys: Keys) -> Examples:
+    """The inputs and label values of a split, in TFDS's own order."""
+    name, feature, source = builder.info.full_name, builder.info.features[keys.input], builder.as_data_source(split)
+    shape = feature.shape
+    if isinstance(feature, tfds.features.Image) and None not in shape and feature.np_dtype == np.uint8:
+        require_free_memory(3 * len(source) * int(np.prod(shape)), f"reading {name}")
+        inputs: Any = np.empty((len(source), *shape), np.uint8)
+    elif isinstance(feature, tfds.features.Text) and shape == ():
+        inputs = [""] * len(source)
+    else:
+        raise DataError(f"{name}: feature {keys.input} is {feature}, but must be a text, or an 8-bit image of one size: choose another with data.text_column.")
+    if builder.info.features[keys.label].shape != ():
+        raise DataError(f"{name}: feature {keys.label} is {builder.info.features[keys.label]}, but must be one number: choose another with data.label_column.")
+    labels = np.empty(len(source), np.int64)
+    with progress(total=len(source), description=f"reading {name} {split}", unit="row") as bar:
+        for start in range(0, len(source), ROWS_AT_ONCE):
+            rows = source.__getitems__(range(start, min(start + ROWS_AT_ONCE, len(source))))
+            for place, row in enumerate(rows, start):
+                content = row[keys.input]
+                inputs[place] = content.decode(errors="replace") if isinstance(content, bytes) else content
+                labels[place] = row[keys.label]
+            bar.update(len(rows))
+    return Examples(inputs, labels)
+
+
+def _classes(builder: Any, keys: Keys, train: Examples) -> tuple[tuple[str, ...], Sequence[int]]:
+    """Names of the classes and the label value of each: those of the feature, of the table, or all values that occur in the training part."""
+    feature = builder.info.features[keys.label]
+    if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes:
+        return tuple(feature.names), range(feature.num_classes)
+    if keys.values:
+        return tuple(keys.values.values()), tuple(keys.values)
+    values = sorted({int(value) for value in train.classes})
+    return tuple(map(str, values)), values
+
+
+def _numbered(part: Examples, values: Sequence[int], keys: Keys) -> Examples:
+    """Label values as places among the classes; raises DataError for a value of no class."""
+    kept = part.take(np.flatnonzero(~np.isin(part.classes, keys.dropped))) if keys.dropped else part
+    wrong = np.setdiff1d(kept.classes, values)
+    if len(wrong):
+        shown = f"{', '.join(map(str, list(values)[:5]))}{', ...' if len(values) > 5 else ''}"
+        raise DataError(
+            f"the feature {keys.label} has the value {wrong[0]}, which is none of the {len(values)} classes ({shown}). Choose another with data.label_column; "
+            "a part whose labels are not published has -1."
+        )
+    return Examples(kept.inputs, np.searchsorted(values, kept.classes).astype(np.int32))

@@ -1,0 +1,36 @@
+"""LELP (arXiv 2409.20449): subclasses from linear projections of a teacher's embeddings, for distillation with few classes."""
+
+from jaxkd.lelp.artefact import load_subspaces, save_subspaces
+from jaxkd.lelp.loss import fold_label_logits, fold_logits, multilabel_pseudo_class_loss, pseudo_class_loss
+from jaxkd.lelp.moments import ClassMoments, class_moments, merge_processes
+from jaxkd.lelp.splits import agglomerative, kmeans, oracle, permuted, tsne_kmeans, uniform
+from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_label_subspaces, fit_subspaces, random_subspaces, subspaces_from_moments
+from jaxkd.lelp.targets import joint_probs, project_coordinates, pseudo_class_probs, subclass_probs
+
+__all__ = [
+    "ClassMoments",
+    "Subspaces",
+    "agglomerative",
+    "class_moments",
+    "classes_of_rows",
+    "fit_label_subspaces",
+    "fit_subspaces",
+    "fold_label_logits",
+    "fold_logits",
+    "joint_probs",
+    "kmeans",
+    "load_subspaces",
+    "merge_processes",
+    "multilabel_pseudo_class_loss",
+    "oracle",
+    "permuted",
+    "project_coordinates",
+    "pseudo_class_loss",
+    "pseudo_class_probs",
+    "random_subspaces",
+    "save_subspaces",
+    "subclass_probs",
+    "subspaces_from_moments",
+    "tsne_kmeans",
+    "uniform",
+]

@@ -1,0 +1,139 @@
+"""What the student learns by: the pseudo-class loss, and how its outputs are read as classes (arXiv 2409.20449, step C)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp, xlogy
+
+from jaxkd.errors import ConfigError
+from jaxkd.lelp.targets import class_logits
+from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.types import Array
+
+
+def _by_class(student_logits: Array, num_classes: int) -> jax.Array:
+    student_logits = to_compute_dtype(student_logits)
+    width = student_logits.shape[-1]
+    if width % num_classes:
+        raise ConfigError(f"the student has {width} outputs, which do not divide over {num_classes} classes: give it num_classes * num_subclasses outputs.")
+    return student_logits.reshape(*student_logits.shape[:-1], num_classes, width // num_classes)
+
+
+def fold_logits(student_logits: Array, num_classes: int) -> jax.Array:
+    """Class logits of a student with S outputs a class: the softmax of the result is the sum of the softmax over the subclasses.
+
+    Args:
+      student_logits: [..., C * S], class-major.
+      num_classes: C.
+
+    Returns:
+      [..., C], float32.
+
+    Raises:
+      ConfigError: the outputs do not divide over the classes.
+    """
+    return logsumexp(_by_class(student_logits, num_classes), axis=-1)
+
+
+def fold_label_logits(student_logits: Array, num_labels: int) -> jax.Array:
+    """One logit a label (pre-sigmoid) of a multi-label student with 2 * S outputs a label, absent before present.
+
+    Args:
+      student_logits: [..., L * 2 * S].
+      num_labels: L.
+
+    Returns:
+      [..., L], float32.
+
+    Raises:
+      ConfigError: the outputs do not divide over two classes a label.
+    """
+    folded = fold_logits(student_logits, 2 * num_labels)
+    pairs = folded.reshape(*folded.shape[:-1], num_labels, 2)
+    return pairs[..., 1] - pairs[..., 0]
+
+
+def pseudo_class_loss(
+    student_logits: Array,
+    teacher_logits: Array,
+    subclass_probs: Array,
+    *,
+    temperature: float = 1.0,
+    temperature_on: str = "both",
+    tau_squared: bool = True,
+    weight: float = 1.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Mean over rows of KL(p_c || q_c) + weight * sum_c p_c KL(pi_(.|c) || rho_(.|c)), times temperature^2.
+
+    With weight 1 this is, by the chain rule, LELP's KL(p || q) over all C * S pseudo-classes (arXiv 2409.20449); with weight 0 it is knowledge distillation
+    of the classes. p_c = softmax(teacher_logits / temperature), q = softmax(student_logits / temperature) over all outputs, q_c its sums, rho = q / q_c.
+
+    Args:
+      student_logits: [B, C * S], class-major.
+      teacher_logits: [B, C], or [B, 1] for two classes and one logit.
+      subclass_probs: pi, the teacher's subclasses within each class, [B, C, S]; 0 for a subclass that does not exist.
+      temperature: tau.
+      temperature_on: "both", or "teacher" = the student's logits are taken as they are.
+      tau_squared: multiply by temperature^2, which keeps the gradient's size when both sides are softened.
+      weight: of the subclasses against the classes.
+      where: True for rows that are examples, bool [B].
+      axis_name: mapped axis over which the batch is split.
+
+    Returns:
+      A scalar, float32 (float64 for float64 inputs); 0 where the student agrees with the teacher.
+
+    Raises:
+      ConfigError: an unknown `temperature_on`; outputs that do not fit the targets.
+      DataError: teacher logits of another number of classes.
+    """
+    if temperature_on not in ("both", "teacher"):
+        raise ConfigError(f"temperature_on is {temperature_on!r}. Valid: both, teacher.")
+    student_logits, subclass_probs = to_compute_dtype(student_logits), to_compute_dtype(subclass_probs)
+    batch, num_classes, num_subclasses = subclass_probs.shape
+    teacher_logits = class_logits(teacher_logits, num_classes)
+    if student_logits.shape != (batch, num_classes * num_subclasses) or teacher_logits.shape[0] != batch:
+        raise ConfigError(
+            f"student logits {student_logits.shape} and teacher logits {teacher_logits.shape} do not fit subclass probabilities {subclass_probs.shape}: "
+            f"[{batch}, {num_classes * num_subclasses}] and [{batch}, {num_classes}] are needed."
+        )
+    mask = row_mask(where, student_logits)
+    student = _by_class(jnp.where(mask, student_logits, 0), num_classes) / (temperature if temperature_on == "both" else 1.0)
+    teacher = jax.nn.log_softmax(jnp.where(mask, teacher_logits, 0) / temperature)
+    subclasses = jnp.where(mask[:, :, None], subclass_probs, 0)
+    of_classes = jax.nn.log_softmax(logsumexp(student, axis=-1))
+    class_term = jnp.exp(teacher) * (teacher - of_classes)
+    within = jnp.sum(xlogy(subclasses, subclasses) - subclasses * jax.nn.log_softmax(student), axis=-1)
+    rows = jnp.sum(class_term + weight * jnp.exp(teacher) * within, axis=-1)
+    return (temperature**2 if tau_squared else 1.0) * masked_mean(rows, mask[:, 0], axis_name=axis_name)
+
+
+def multilabel_pseudo_class_loss(student_logits: Array, teacher_logits: Array, subclass_probs: Array, **options: Any) -> jax.Array:
+    """The multi-label form: the sum over labels of the pseudo-class loss of two classes, absent and present.
+
+    Args:
+      student_logits: [B, L * 2 * S], label by label, absent before present.
+      teacher_logits: one logit a label (pre-sigmoid), [B, L].
+      subclass_probs: of the subspaces of `fit_label_subspaces`, [B, 2 * L, S].
+      **options: as `pseudo_class_loss`.
+
+    Returns:
+      A scalar, float32.
+
+    Raises:
+      ConfigError: outputs that do not fit the targets.
+    """
+    batch, num_labels = teacher_logits.shape
+    if subclass_probs.shape[:2] != (batch, 2 * num_labels):
+        raise ConfigError(
+            f"subclass probabilities {subclass_probs.shape} came with teacher logits {teacher_logits.shape}: [B, 2 * L, S] and [B, L] are needed."
+        )
+    by_label = _by_class(student_logits, num_labels)
+    pairs = jnp.reshape(subclass_probs, (batch, num_labels, 2, -1))
+
+    def of_label(student: jax.Array, teacher: jax.Array, subclasses: jax.Array) -> jax.Array:
+        return pseudo_class_loss(student, teacher[:, None], subclasses, **options)
+
+    return jnp.sum(jax.vmap(of_label, in_axes=1)(by_label, teacher_logits, pairs))

@@ -1,0 +1,207 @@
+"""Count, mean and centred second moment of the embeddings of each class: one pass, memory that does not grow with the rows."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd.errors import DataError
+from jaxkd.types import Array
+
+BLOCK_ROWS = 4096
+BUFFER_BYTES = 256 << 20
+MIN_BLOCK_ROWS = 64
+
+
+@jax.jit
+def _device_gram(rows: jax.Array) -> jax.Array:
+    return jnp.matmul(rows.T, rows, precision="highest")
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """rows^T rows, float32. On a CPU NumPy hands it to BLAS as a symmetric update, which multiplies half as much as XLA's product."""
+    return rows.T @ rows if jax.default_backend() == "cpu" else np.asarray(_device_gram(rows))
+
+
+def check_rows(embedding: Array, labels: Array, num_classes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and class ids as NumPy arrays.
+
+    Args:
+      embedding: [n, D], floats.
+      labels: class of each row, integers [n].
+      num_classes: C.
+      dim: the D that is expected.
+
+    Raises:
+      DataError: a shape, width, dtype or label that does not fit; the message names it.
+    """
+    embedding, labels = np.asarray(embedding), np.asarray(labels)
+    if embedding.ndim != 2 or embedding.shape[1] != dim:
+        raise DataError(f"embeddings of shape {embedding.shape} were given where [rows, {dim}] is needed: they must all come from one teacher and layer.")
+    if labels.shape != embedding.shape[:1]:
+        raise DataError(f"{embedding.shape[0]} embeddings came with labels of shape {labels.shape}: give one class for each row.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"the classes are {labels.dtype}: give each row one class number, an integer from 0 to {num_classes - 1}.")
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if wrong.size:
+        raise DataError(
+            f"row {wrong[0]} has class {labels[wrong[0]]}, but with {num_classes} classes they run from 0 to {num_classes - 1}: "
+            "correct the labels or num_classes, and leave out rows without a class."
+        )
+    return embedding, labels
+
+
+class ClassMoments(NamedTuple):
+    """Moments of each class; a pytree, whose leaves are NumPy float64 on the host and float32 inside JAX.
+
+    Attributes:
+      count: rows, [C].
+      mean: [C, D]; 0 for a class without rows.
+      m2: sum over rows of (h - mean)(h - mean)^T, [C, D, D].
+    """
+
+    count: Array
+    mean: Array
+    m2: Array
+
+    @classmethod
+    def zeros(cls, num_classes: int, dim: int) -> "ClassMoments":
+        """The moments of no rows."""
+        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((num_classes, dim, dim)))
+
+    def update(self, embedding: Array, labels: Array) -> "ClassMoments":
+        """Adds rows, on the host. For a stream of small batches `class_moments` is faster: it forms larger blocks.
+
+        Args:
+          embedding: [n, D], floats.
+          labels: class of each row, integers [n].
+
+        Raises:
+          DataError: as `check_rows`, and for values that are not finite.
+        """
+        num_classes, dim = self.mean.shape
+        accumulator = _Accumulator(num_classes, dim)
+        accumulator.add(embedding, labels)
+        return self.merge(accumulator.finish())
+
+    def merge(self, other: "ClassMoments") -> "ClassMoments":
+        """Moments of the rows of both (Chan, Golub, LeVeque 1983)."""
+        count = self.count + other.count
+        difference = other.mean - self.mean
+        share = other.count / (count + (count == 0))
+        mean = self.mean + share[:, None] * difference
+        between = (self.count * share)[:, None, None] * difference[:, :, None] * difference[:, None, :]
+        return ClassMoments(count, mean, self.m2 + other.m2 + between)
+
+    def psum(self, axis_name: str) -> "ClassMoments":
+        """Moments of the rows of all devices of a mapped axis (pmap, shard_map, vmap): centred before anything is summed.
+
+        The means are merged about their own first estimate, so that one far from zero loses no digits.
+        """
+        count = jax.lax.psum(self.count, axis_name)
+        rows = jnp.maximum(count, 1)[:, None]
+        estimate = jax.lax.psum(self.count[:, None] * self.mean, axis_name) / rows
+        offset = jnp.where(self.count[:, None] > 0, self.mean - estimate, 0)
+        shift = jax.lax.psum(self.count[:, None] * offset, axis_name) / rows
+        apart = offset - shift
+        between = self.count[:, None, None] * apart[:, :, None] * apart[:, None, :]
+        return ClassMoments(count, estimate + shift, jax.lax.psum(self.m2 + between, axis_name))
+
+    def covariance(self) -> Array:
+        """Covariance of each class with divisor count - 1, [C, D, D]; 0 for a class of one row."""
+        degrees = self.count - 1
+        return self.m2 / (degrees + (degrees <= 0) * (1 - degrees))[:, None, None]
+
+
+class _Accumulator:
+    """Collects the rows of each class in a block; a full block is centred, multiplied once and merged into the moments."""
+
+    def __init__(self, num_classes: int, dim: int):
+        rows = int(np.clip(BUFFER_BYTES // (4 * num_classes * dim), MIN_BLOCK_ROWS, BLOCK_ROWS))
+        # one row more than a block holds: Chan's correction takes part in the product as a row
+        self._blocks = np.empty((num_classes, rows + 1, dim), np.float32)
+        self._filled = np.zeros(num_classes, np.int64)
+        self._moments = ClassMoments.zeros(num_classes, dim)
+
+    def add(self, embedding: Array, labels: Array) -> None:
+        """Adds rows; see `ClassMoments.update`."""
+        num_classes, block_rows, dim = self._blocks.shape
+        embedding, labels = check_rows(embedding, labels, num_classes, dim)
+        order = np.argsort(labels, kind="stable")
+        bounds = np.searchsorted(labels[order], np.arange(num_classes + 1))
+        for c in range(num_classes):
+            start, end = bounds[c], bounds[c + 1]
+            while start < end:
+                filled = self._filled[c]
+                taken = order[start : min(end, start + block_rows - 1 - filled)]
+                space = self._blocks[c, filled : filled + len(taken)]
+                if embedding.dtype == np.float32:
+                    np.take(embedding, taken, axis=0, out=space, mode="clip")
+                else:
+                    space[:] = embedding[taken]
+                self._filled[c] += len(taken)
+                start += len(taken)
+                if self._filled[c] == block_rows - 1:
+                    self._flush(c)
+
+    def _flush(self, c: int) -> None:
+        rows, self._filled[c] = int(self._filled[c]), 0
+        block = self._blocks[c, : rows + 1]
+        values = block[:rows]
+        with np.errstate(invalid="ignore", over="ignore"):
+            coarse = values.mean(axis=0)
+        if not np.all(np.isfinite(coarse)):
+            raise DataError(f"embeddings of class {c} are NaN, infinite or too large for float32: look at the teacher's inputs and weights.")
+        # twice: the mean of large values is rounded, that of what is left of them is not
+        values -= coarse
+        fine = values.mean(axis=0)
+        values -= fine
+        count, mean, m2 = self._moments
+        total = count[c] + rows
+        difference = coarse.astype(np.float64) + fine - mean[c]
+        block[rows] = np.sqrt(count[c] * rows / total) * difference
+        m2[c] += _gram(block)
+        mean[c] += rows / total * difference
+        count[c] = total
+
+    def finish(self) -> ClassMoments:
+        """The moments of all rows."""
+        for c in np.flatnonzero(self._filled):
+            self._flush(int(c))
+        if not np.all(np.isfinite(self._moments.m2)):
+            raise DataError("the squares of the embeddings exceed float32: divide the embeddings by a constant.")
+        return self._moments
+
+
+def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -> ClassMoments:
+    """Moments of each class in one pass over any number of rows: the state is C D^2 float64, and a buffer of at most 256 MB (or 64 rows a class).
+
+    Args:
+      batches: pairs of embeddings [n, D] (floats, read as float32) and class ids [n].
+      num_classes: C.
+
+    Raises:
+      DataError: no rows, or rows that do not fit; the message names the first.
+    """
+    accumulator = None
+    for embedding, labels in batches:
+        if accumulator is None:
+            accumulator = _Accumulator(num_classes, np.shape(embedding)[-1])
+        accumulator.add(embedding, labels)
+    if accumulator is None:
+        raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
+    return accumulator.finish()
+
+
+def merge_processes(moments: ClassMoments) -> ClassMoments:
+    """Moments of the rows of all processes of a JAX run, each of which brings its own; every process must call it.
+
+    Returns:
+      The same float32-accurate moments in every process.
+    """
+    others = jax.local_device_count() - 1
+    spread = jax.tree.map(lambda x: np.concatenate([x[None], np.zeros((others, *x.shape))]).astype(np.float32), moments)
+    merged = jax.pmap(lambda part: part.psum("data"), axis_name="data", out_axes=None)(spread)
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), merged)

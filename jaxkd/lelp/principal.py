@@ -1,0 +1,111 @@
+"""Principal directions of each class inside the null space, from the covariance or from the rows themselves."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd.errors import DataError
+from jaxkd.lelp.moments import ClassMoments, check_rows
+from jaxkd.lelp.null_space import project_out
+from jaxkd.types import Array
+
+RANK_TOLERANCE = 8 * float(np.finfo(np.float32).eps)
+"""A direction counts if its variance exceeds this share of the class's total variance (null space or not): below it is rounding."""
+
+
+class PrincipalDirections(NamedTuple):
+    """Of one class.
+
+    Attributes:
+      count: rows.
+      mean: float64 [D].
+      variances: along the directions, descending, float64 [k]; k is at most what was asked for, the rank, or count - 1.
+      vectors: orthonormal columns, float64 [D, k].
+    """
+
+    count: int
+    mean: np.ndarray
+    variances: np.ndarray
+    vectors: np.ndarray
+
+
+def _select(count: int, mean: np.ndarray, variances: np.ndarray, vectors: np.ndarray, total: float, wanted: int, basis: np.ndarray) -> PrincipalDirections:
+    """The leading directions that count, cleaned of what rounding left of the classifier's, their largest component positive."""
+    rank = int(np.sum(variances > RANK_TOLERANCE * total))
+    kept = min(wanted, rank, count - 1)
+    vectors, upper = np.linalg.qr(project_out(basis, np.asarray(vectors[:, :kept], np.float64)))
+    vectors = vectors * np.where(np.diagonal(upper) < 0, -1.0, 1.0)
+    largest = np.take_along_axis(vectors, np.argmax(np.abs(vectors), axis=0, keepdims=True), axis=0)
+    return PrincipalDirections(count, mean, np.asarray(variances[:kept], np.float64), vectors * np.where(largest < 0, -1.0, 1.0))
+
+
+def projected_covariance(covariance: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """N Sigma N for a covariance [D, D], with N = I - U U^T and U = `basis` [D, r]."""
+    return project_out(basis, project_out(basis, covariance).T)
+
+
+def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
+    """Eigenvectors of N Sigma_c N, by `jnp.linalg.eigh` in float32.
+
+    Args:
+      moments: of every class.
+      basis: U, [D, r].
+      wanted: directions of a class at most.
+
+    Raises:
+      DataError: a class without rows.
+    """
+    found = []
+    for count, mean, covariance in zip(moments.count, moments.mean, moments.covariance(), strict=True):
+        covariance = np.asarray(covariance, np.float64)
+        total = float(np.trace(covariance))
+        unit = projected_covariance(covariance, basis) / (total or 1.0)
+        values, vectors = jnp.linalg.eigh(jnp.asarray(unit, jnp.float32))
+        values, vectors = np.asarray(values, np.float64)[::-1], np.asarray(vectors)[:, ::-1]
+        found.append(_select(int(count), np.asarray(mean, np.float64), values * total, vectors, total, wanted, basis))
+    return found
+
+
+def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
+    """Right singular vectors of (H_c - mean) N, by `jnp.linalg.svd` in float32; keeps all rows in memory.
+
+    Args:
+      batches: pairs of embeddings [n, D] and class ids [n].
+      num_classes: C.
+      basis: U, [D, r].
+      wanted: directions of a class at most.
+
+    Raises:
+      DataError: a class without rows, or rows that do not fit.
+    """
+    checked = [check_rows(embedding, labels, num_classes, basis.shape[0]) for embedding, labels in batches]
+    rows = np.concatenate([embedding for embedding, _ in checked]) if checked else np.zeros((0, basis.shape[0]))
+    classes = np.concatenate([labels for _, labels in checked]) if checked else np.zeros(0, np.int64)
+    if not np.all(np.isfinite(rows)):
+        raise DataError("embeddings are NaN or infinite: look at the teacher's inputs and weights.")
+    counts = np.bincount(classes, minlength=num_classes)
+    require_every_class(counts)
+    found = []
+    for c, count in enumerate(counts):
+        own = rows[classes == c].astype(np.float64)
+        mean = own.mean(axis=0)
+        own -= mean
+        degrees = max(count - 1, 1)
+        total = float(np.sum(np.square(own))) / degrees
+        unit = project_out(basis, own.T).T / np.sqrt(total * degrees or 1.0)
+        _, singular, vectors = jnp.linalg.svd(jnp.asarray(unit, jnp.float32), full_matrices=False)
+        variances = np.square(np.asarray(singular, np.float64)) * total
+        found.append(_select(int(count), mean, variances, np.asarray(vectors).T, total, wanted, basis))
+    return found
+
+
+def require_every_class(counts: np.ndarray) -> None:
+    """Raises DataError if a class has no rows; the message names all such classes."""
+    absent = np.flatnonzero(np.asarray(counts) == 0)
+    if absent.size:
+        raise DataError(
+            f"no row belongs to class {', '.join(map(str, absent))} of {len(counts)}: its subclasses cannot be found. "
+            "Add rows of it, take the classes from the teacher, or correct num_classes."
+        )

@@ -1,0 +1,33 @@
+"""Deviations from a mean that are exactly zero, with zero gradient, where there is nothing to see."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxkd.losses.features import unit_rows
+from jaxkd.types import Array
+
+
+def deviations(x: Array, where: Array | None = None) -> jax.Array:
+    """Deviations of x from the mean of its last axis.
+
+    Args:
+      x: floats, [..., n].
+      where: True for the entries that count, bool, broadcast to x; the others come out as 0.
+
+    Returns:
+      The same shape and dtype; all 0, with zero gradient, where the entries differ by no more than rounding.
+    """
+    x = jnp.asarray(x)
+    mask = jnp.broadcast_to(True if where is None else jnp.asarray(where, bool), x.shape)
+    fixed = jax.lax.stop_gradient(x)
+    high = jnp.max(fixed, axis=-1, keepdims=True, where=mask, initial=-jnp.inf)
+    low = jnp.min(fixed, axis=-1, keepdims=True, where=mask, initial=jnp.inf)
+    mask &= high - low > 4 * jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
+    shifted = jnp.where(mask, x - high, 0)
+    mean = jnp.sum(shifted, axis=-1, keepdims=True) / jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
+    return jnp.where(mask, shifted - mean, 0)
+
+
+def unit_deviations(x: Array, where: Array | None = None) -> jax.Array:
+    """Deviations of x [..., n] divided by their L2 norm: the dot product of two such vectors is Pearson's correlation. See `deviations`."""
+    return unit_rows(deviations(x, where))

@@ -1,0 +1,40 @@
+"""Subclass Distillation: the loss that makes a teacher spread its rows over the subclasses that it invents."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxkd.losses.deviations import unit_deviations
+from jaxkd.losses.groups import mean_over_groups
+from jaxkd.losses.reduce import masked_mean
+from jaxkd.types import Array
+
+
+@functools.partial(jax.jit, static_argnames="axis_name")
+def subclass_auxiliary(logits: Array, *, temperature: float = 1.0, where: Array | None = None, axis_name: str | None = None) -> jax.Array:
+    """Auxiliary loss of the teacher in Subclass Distillation (Mueller, Kornblith and Hinton 2020, arXiv 2002.03936).
+
+    mean_i logsumexp_j(e_i . e_j) - 1 / temperature - log B over the global batch, e_i = row i of the logits, standardised and divided by
+    sqrt(temperature * K), so that |e_i|^2 = 1 / temperature. It is 0 when all rows agree and falls as they spread. A row of equal logits
+    has e_i = 0.
+
+    Args:
+      logits: subclass logits of the teacher, [B, K].
+      temperature: the smaller, the more it is the nearest rows that matter.
+      where: True for the rows that count, bool [B].
+      axis_name: mapped axis over which the batch is split; rows are gathered over it.
+
+    Returns:
+      A scalar, float32 (float64 for float64 inputs). Unaffected by shift and positive scale of each row.
+    """
+
+    def batch_loss(x: jax.Array, _: jax.Array, weights: jax.Array) -> jax.Array:
+        rows = weights > 0
+        directions = unit_deviations(x)
+        similarity = (jnp.matmul(directions, directions.T, precision=jax.lax.Precision.HIGHEST) - 1) / temperature
+        counted = rows | jnp.eye(len(rows), dtype=bool)  # a row left out sees itself alone, which keeps its gradient finite
+        spread = jax.nn.logsumexp(jnp.where(counted, similarity, -jnp.inf), axis=1)
+        return masked_mean(spread - jnp.log(jnp.maximum(jnp.sum(weights), 1)), rows)
+
+    return mean_over_groups(batch_loss, logits, logits, min_rows=1, group_size=None, where=where, axis_name=axis_name)

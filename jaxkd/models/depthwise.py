@@ -1,0 +1,77 @@
+"""Depthwise convolution: the library's on accelerators, sums of shifted products on a CPU, where the library's takes 10 to 100 times as long."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolves every channel with a kernel of its own, padded by half the kernel on all sides.
+
+    Args:
+      inputs: [B, H, W, C].
+      kernel: [k, k, 1, C] with k odd, of the dtype of `inputs`.
+      stride: of both directions.
+
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), C].
+    """
+    return lax.platform_dependent(inputs, kernel, cpu=partial(_shifted, stride=stride), default=partial(_library, stride=stride))
+
+
+def _forward(inputs: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise_conv(inputs, kernel, stride), (inputs, kernel)
+
+
+def _backward(stride: int, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return lax.platform_dependent(*saved, cotangent, cpu=partial(_shifted_gradients, stride=stride), default=partial(_library_gradients, stride=stride))
+
+
+depthwise_conv.defvjp(_forward, _backward)
+
+
+def _library(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    return lax.conv_general_dilated(inputs, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=inputs.shape[-1])
+
+
+def _library_gradients(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    gradients = jax.vjp(partial(_library, stride=stride), inputs, kernel)[1](cotangent)
+    return gradients[0], gradients[1]
+
+
+def _padded(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.pad(inputs, [(0, 0), *[(size // 2, size // 2) for size in kernel.shape[:2]], (0, 0)])
+
+
+def _taps(kernel: jax.Array) -> Iterator[tuple[int, int]]:
+    return ((row, column) for row in range(kernel.shape[0]) for column in range(kernel.shape[1]))
+
+
+def _every(start: int, count: int, stride: int) -> slice:
+    return slice(start, start + stride * (count - 1) + 1, stride)
+
+
+def _shifted(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    padded = _padded(inputs, kernel)
+    height, width = (-(-size // stride) for size in inputs.shape[1:3])
+    products = (padded[:, _every(row, height, stride), _every(column, width, stride)] * kernel[row, column, 0] for row, column in _taps(kernel))
+    return sum(products, start=jnp.zeros((), inputs.dtype))
+
+
+def _shifted_gradients(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    """The gradient of the kernel is summed over rows term by term: a reduction of the whole map is serial and not vectorised."""
+    to_inputs = jax.vjp(lambda inputs: _shifted(inputs, kernel, stride), inputs)[1](cotangent)[0]
+    padded = _padded(inputs, kernel)
+    height, width = cotangent.shape[1:3]
+
+    def row_sum(row: int, column: int) -> jax.Array:
+        columns = _every(column, width, stride)
+        return sum((padded[:, row + stride * place, columns] * cotangent[:, place] for place in range(height)), start=jnp.zeros((), inputs.dtype))
+
+    sums = lax.optimization_barrier(jnp.stack([row_sum(row, column) for row, column in _taps(kernel)]))
+    return to_inputs, sums.sum(axis=(1, 2)).reshape(kernel.shape)

@@ -1,0 +1,65 @@
+"""The words of a report that depend on the task, on the kind of the examples, and on what the student is measured against."""
+
+from typing import Any
+
+RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
+UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
+_METRICS = {
+    "multilabel": "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the "
+    "positive and the negative class at the threshold of the config. Labels that are masked do not count.",
+    "multiclass": "The predicted class is the most probable one. accuracy is the share of {units} that are predicted right, f1_macro the mean of the F1 "
+    "over classes, roc_auc the area under the ROC curve: of the second class if there are two, else the mean over classes, each against the rest. "
+    "agreement is the share of {units} that are predicted as the teacher predicts them. ece is the expected calibration error of the predicted class "
+    "over 15 bins, brier the squared difference of probabilities and label summed over classes (0 to 2), nll the mean of -log of the true class's "
+    "probability; lower is better in these. _scaled: after one temperature, fitted on valid. All but agreement leave unlabelled {units} out.",
+}
+_OF_SIDE = {"probe": "the teacher's linear probe", "teacher": "the teacher's own classifier"}
+
+
+def task_of(report: dict[str, Any]) -> str:
+    """The task of a run or a comparison; a report that does not say is multi-label."""
+    return report.get("task", "multilabel")
+
+
+def unit_of(report: dict[str, Any]) -> str:
+    """What one example is called: "clip" for audio, "example" for anything else; a report that does not say is of audio."""
+    return "clip" if report.get("modality", "audio") == "audio" else "example"
+
+
+def reference_side(report: dict[str, Any]) -> str:
+    """What the student of a run is measured against: "probe" or "teacher"."""
+    return (report["teacher"] or {}).get("reference", "probe")
+
+
+def origin_lines(report: dict[str, Any]) -> list[str]:
+    """What must be said of clips that were rendered, beside any score on them; empty for others."""
+    if report["config"]["data"]["source"] != "rendered_instruments":
+        return []
+    return [RENDERED, UNSEEN] if "unseen" in report["results"] else [RENDERED]
+
+
+def how_to_read_run(report: dict[str, Any]) -> list[str]:
+    """Paragraphs below the report of a run."""
+    unit = unit_of(report)
+    independent = "Clips count as independent, also those of one score. " if unit == "clip" else ""
+    return [
+        _METRICS[task_of(report)].format(units=f"{unit}s"),
+        f"Brackets hold the 95 % bootstrap interval over the {unit}s of the split. The difference is the student's score minus that of "
+        f"{_OF_SIDE[reference_side(report)]}, on the same resampled {unit}s. {independent}The interval is about the {unit}s alone; how much training "
+        "varies, only several seeds tell (--mode=compare).",
+        "valid was used to choose the checkpoint; test and unseen were read once, at the end.",
+    ]
+
+
+def how_to_read_comparison(report: dict[str, Any]) -> list[str]:
+    """Paragraphs below a comparison."""
+    unit = unit_of(report)
+    return [
+        "Each method was trained once a seed; mean and std (the sample standard deviation) are over those runs. kind is reference for a row without a "
+        "student, such as the teacher or its probe.",
+        f"The difference is the method's mean minus that of the method it is compared with. Its 95 % interval comes from a bootstrap that resamples {unit}s "
+        f"and, independently, seeds, with the same draws on both sides: paired by {unit}, and by seed (a reference counts as the mean of its runs). With few "
+        "seeds the part of the spread that comes from training is underestimated.",
+        "Two methods whose interval of the difference includes zero are not ranked: the order of their means says nothing. Differences are not corrected for "
+        "the number of comparisons.",
+    ]

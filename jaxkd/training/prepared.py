@@ -1,0 +1,67 @@
+"""What the precompute stage hands to training: the data, the student's inputs, and what the teacher said."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxkd.data.dataset import Dataset
+from jaxkd.data.views import Views
+from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.lelp import fold_logits
+from jaxkd.training.inputs import StudentInputs
+from jaxkd.types import Gatherable, Table
+
+
+class Classifier(NamedTuple):
+    """The teacher's own output layer: logits = embedding @ kernel + bias.
+
+    Attributes:
+      kernel: float32 [D, K] (K = C * S, class-major, for a teacher with subclasses).
+      bias: float32 [K].
+      weight_hash: hex sha256 of the whole classifier's parameters.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    weight_hash: str
+
+    def logits(self, embedding: np.ndarray) -> np.ndarray:
+        """[n, D] -> float32 [n, K]."""
+        return np.asarray(embedding, np.float32) @ self.kernel + self.bias
+
+
+class Prepared(NamedTuple):
+    """All that a run reads by example id.
+
+    Attributes:
+      dataset: ids by split and labels.
+      inputs: of the student.
+      store: the teacher's embeddings; None while the teacher itself is being trained.
+      classifier: the teacher's output layer, or None for a teacher without one.
+      targets: what the method precomputed, or None.
+    """
+
+    dataset: Dataset
+    inputs: StudentInputs
+    store: EmbeddingStore | None = None
+    classifier: Classifier | None = None
+    targets: Gatherable | None = None
+
+    def teacher_logits(self) -> Table | None:
+        """Logits of the classifier for every id of the store, or None without a classifier."""
+        if self.store is None or self.classifier is None:
+            return None
+        ids = list(self.store.ids)
+        return Table({example: row for row, example in enumerate(ids)}, self.classifier.logits(self.store.gather(ids)[:, 0]))
+
+    def by_view(self, source: Gatherable) -> Gatherable:
+        """What was made from the embedded examples, as it is read by the ids of the data set: for images they may be augmented views."""
+        return self.dataset.teacher_side(source) if isinstance(self.dataset, Views) else source
+
+    def train_classes(self) -> np.ndarray:
+        """Class of each training row: its label, else the class that the teacher's classifier guesses, else -1; int32 [N]."""
+        ids = self.dataset.splits["train"]
+        labels, mask = self.dataset.labels(ids), self.dataset.label_mask(ids)
+        logits = self.teacher_logits()
+        guessed = -1 if logits is None else np.asarray(fold_logits(self.by_view(logits).gather(ids), labels.shape[1])).argmax(axis=1)
+        return np.where(mask.all(axis=1), labels.argmax(axis=1), guessed).astype(np.int32)

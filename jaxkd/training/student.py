@@ -1,0 +1,55 @@
+"""Trains the network of an experiment in its workdir, and keeps it there."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from jaxkd import config as configs
+from jaxkd import students
+from jaxkd.files import as_json
+from jaxkd.training.artefact import save_student
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.experiment import SELECTION_METRIC, assemble, validate
+from jaxkd.training.loop import train
+from jaxkd.training.prepared import Prepared
+
+
+def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: Any = None, pretrained: Any = None) -> None:
+    """Trains and keeps in `student/` the parameters of the best validation metric, and what rebuilds them.
+
+    Args:
+      config: of the experiment.
+      workdir: where checkpoints, log and student go; a run that was stopped goes on.
+      prepared: data, inputs and what the teacher said.
+      network: a module to train in place of the student that the config names.
+      pretrained: parameters that its training starts from: a subtree of the network's, or None.
+    """
+    assembly = assemble(config, prepared, network=network, pretrained=pretrained)
+    with contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
+        train(
+            assembly.train,
+            lambda state: validate(assembly, state, config, prepared),
+            assembly.state,
+            assembly.loader,
+            checkpoints,
+            assembly.devices,
+            config.training,
+            workdir,
+            selection=SELECTION_METRIC[prepared.dataset.task],
+        )
+        best = checkpoints.restore_best()
+    save_student(
+        workdir / "student",
+        {"params": best.params["student"], "batch_stats": best.batch_stats},
+        {
+            "name": config.student.name,
+            "options": {} if network else as_json(students.options(config.student.name, config)),
+            "task": prepared.dataset.task,
+            "classes": list(prepared.dataset.classes),
+            "outputs_per_label": assembly.experiment.method.outputs_per_label,
+            "inputs": prepared.inputs.settings,
+            "fingerprint": configs.fingerprint(config),
+            "teacher": None if prepared.store is None else prepared.store.identity,
+            "best_step": int(best.step),
+        },
+    )

@@ -1,0 +1,116 @@
+"""Fits what a pseudo-class method needs: for every example the probabilities of the subclasses within each class, kept in the cache."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxkd import lelp, methods
+from jaxkd.data.views import base_ids
+from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.lelp import splits
+from jaxkd.lelp.artefact import save_subspaces
+from jaxkd.training.prepared import Prepared
+from jaxkd.types import Table
+
+FORMAT_VERSION = 1
+BLOCK_ROWS = 4096
+CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "tsne_kmeans": splits.tsne_kmeans}
+
+
+def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table | None:
+    """Subclass probabilities [C, S] by id, for the pseudo-class methods; None for the others.
+
+    They are fitted on the training rows without augmented views, by label, unlabelled rows by the teacher's class, and kept in
+    `cache_dir/subclasses/METHOD-FINGERPRINT` with the subspaces that they come from.
+
+    Raises:
+      ConfigError: options of `config.lelp` that the data or the embedding cannot give.
+      ArtefactError: what lies in the cache was altered.
+    """
+    if config.method not in methods.PSEUDO_CLASS or prepared.store is None or prepared.classifier is None:
+        return None
+    identity = _identity(config, prepared)
+    folder = Path(cache_dir) / "subclasses" / f"{config.method}-{sha256_json(identity)[:12]}"
+    ids = list(prepared.store.ids)
+    if not folder.exists():
+        subspaces, probs = _fit(config, prepared, ids)
+        with atomic_directory(folder) as temporary:
+            np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
+            if subspaces is not None:
+                save_subspaces(temporary / "subspaces", subspaces, identity=identity)
+            write_json(temporary / "manifest.json", {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy")})
+    manifest = read_json(folder / "manifest.json")
+    if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
+        raise ArtefactError(f"{folder} was altered after it was written: remove it and run again, and it is made anew.")
+    return Table({example: row for row, example in enumerate(ids)}, np.load(folder / "probs.npy", allow_pickle=False))
+
+
+def _identity(config: Any, prepared: Prepared) -> dict[str, Any]:
+    assert prepared.store is not None and prepared.classifier is not None
+    fitted = ("subclasses", "subclass_temperature", "null_space", "rotation", "scale", "solver", "classes_from", "simplex")
+    return {
+        "format": FORMAT_VERSION,
+        "method": config.method,
+        "seed": config.seed,
+        **{name: config.lelp[name] for name in fitted},
+        "embeddings": prepared.store.identity,
+        "dtype": str(prepared.store.dtype),
+        "labels": prepared.dataset.fingerprint,
+    }
+
+
+def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspaces | None, np.ndarray]:
+    """The subspaces of the methods that have them, and the probabilities of all `ids`, [n, C, S]."""
+    settings, dataset, store = config.lelp, prepared.dataset, prepared.store
+    assert store is not None
+    num_classes, sizes = len(dataset.classes), {"num_classes": len(dataset.classes), "num_subclasses": settings.subclasses}
+    if config.method == "uniform":
+        return None, splits.uniform(len(ids), **sizes)
+    classes = _classes(config, prepared, ids)
+    if config.method == "oracle":
+        if not dataset.fine_classes:
+            raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
+        return None, splits.oracle(dataset.fine_labels(ids), classes, **sizes)
+    embedding = store.gather(ids)[:, 0].astype(np.float32)
+    if config.method in CLUSTERED:
+        return None, CLUSTERED[config.method](embedding, classes, seed=config.seed, **sizes)
+    subspaces = _subspaces(config, prepared, embedding[classes >= 0], classes[classes >= 0])
+    blocks = range(0, len(ids), BLOCK_ROWS)
+    probs = [lelp.subclass_probs(subspaces, embedding[i : i + BLOCK_ROWS], subclass_temperature=settings.subclass_temperature) for i in blocks]
+    values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
+    if config.method == "permuted":
+        values = splits.permuted(values, classes, seed=config.seed)
+    return subspaces, values
+
+
+def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
+    """The class that each row counts for in the fit; -1 for rows that are not fitted on: other splits, augmented views. int32 [n]."""
+    dataset, logits = prepared.dataset, prepared.teacher_logits()
+    assert logits is not None
+    labels, mask = dataset.labels(ids), dataset.label_mask(ids)
+    teacher = np.asarray(lelp.fold_logits(logits.values, labels.shape[1]))
+    classes = lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
+    train = set(base_ids(dataset.splits["train"]))
+    return np.where([example in train for example in ids], classes, -1).astype(np.int32)
+
+
+def _subspaces(config: Any, prepared: Prepared, embedding: np.ndarray, classes: np.ndarray) -> lelp.Subspaces:
+    settings, num_classes = config.lelp, len(prepared.dataset.classes)
+    assert prepared.classifier is not None
+    key = jax.random.key(config.seed)
+    kernel = prepared.classifier.kernel
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(embedding), BLOCK_ROWS):
+            yield embedding[start : start + BLOCK_ROWS], classes[start : start + BLOCK_ROWS]
+
+    common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
+    if config.method == "random_directions":
+        return lelp.random_subspaces(lelp.class_moments(batches(), num_classes=num_classes), **common)
+    return lelp.fit_subspaces(
+        batches(), num_classes=num_classes, rotation=settings.rotation, simplex=settings.simplex, solver=settings.solver, **common
+    )

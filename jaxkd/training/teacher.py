@@ -1,0 +1,106 @@
+"""A teacher with a classifier of its own, trained on the labelled rows: a head on frozen embeddings, or a whole network."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxkd import methods
+from jaxkd.data.views import Views
+from jaxkd.files import sha256_file, sha256_json
+from jaxkd.models.macs import count_macs
+from jaxkd.training.artefact import load_student
+from jaxkd.training.prepared import Classifier, Prepared
+from jaxkd.training.student import train_student
+
+def classifier_config(config: Any) -> Any:
+    """The experiment that trains the teacher's classifier: labels only, `config.teacher_training`, one seed whatever the student's."""
+    own = copy.deepcopy(config)
+    subclasses = config.method == "subclass_distillation"
+    own.name, own.seed = f"{config.teacher.name}-{config.teacher.classifier}{'-subclasses' if subclasses else ''}", 0
+    own.method = methods.SUBCLASS_TEACHER if subclasses else "baseline"
+    own.student.name = {"linear": "linear", "mlp": "mlp_256"}.get(config.teacher.classifier, config.teacher.name)
+    own.training = copy.deepcopy(config.teacher_training)
+    return own
+
+
+def classifier_identity(config: Any, prepared: Prepared, pretrained_hash: str) -> dict[str, Any]:
+    """What the classifier of a teacher depends on, as JSON values."""
+    own = classifier_config(config).to_dict()
+    kept = {name: own[name] for name in ("method", "teacher", "teacher_training", "evaluation", "seed")}
+    kept["teacher"] = {name: value for name, value in kept["teacher"].items() if name not in ("archive", "normalisation")}
+    if config.method == "subclass_distillation":
+        kept |= {"subclasses": config.lelp.subclasses, "subclass_distillation": own["subclass_distillation"]}
+    return {**kept, "data_fingerprint": prepared.dataset.fingerprint, "inputs": prepared.inputs.settings, "pretrained": pretrained_hash}
+
+
+class ClassifierTeacher:
+    """A trained classifier as a teacher: its embedding is the input of its last layer. Attributes as in `jaxkd.teachers.Teacher`.
+
+    Args:
+      folder: the artefact of the classifier.
+      network: its module.
+      prepared: its inputs.
+      name: of the teacher.
+      identity: what the classifier was made from.
+    """
+
+    embedding = "penultimate"
+    sample_rate = None
+    hop_seconds = 0.0
+
+    def __init__(self, folder: Path, network: Any, prepared: Prepared, name: str, identity: dict[str, Any]):
+        self.variables, _ = load_student(folder)
+        self.name, self.weight_hash, self.preprocessing = name, sha256_file(folder / "parameters.npz"), identity
+        head = self.variables["params"]["head"]
+        self.classifier = Classifier(np.asarray(head["kernel"]), np.asarray(head["bias"]), self.weight_hash)
+        self.dim = self.classifier.kernel.shape[0]
+        self.parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.variables["params"]))
+        self._forward = lambda variables, rows: network.apply(variables, prepared.inputs.transform(None, rows), train=False).features
+        self._compiled = jax.jit(self._forward)
+
+    def embed(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the inputs -> float32 [B, 1, D]."""
+        return np.asarray(self._compiled(self.variables, rows), np.float32)
+
+    def macs_of(self, rows: np.ndarray) -> int:
+        """Multiply-accumulates of the network for the first of these rows."""
+        return count_macs(lambda one: self._forward(self.variables, one), jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype))
+
+
+class ClassifierExamples:
+    """The inputs of a classifier as the embed stage reads them."""
+
+    sample_rate = None
+
+    def __init__(self, prepared: Prepared):
+        embedded = prepared.dataset.embedded if isinstance(prepared.dataset, Views) else prepared.dataset
+        self.fingerprint = sha256_json([embedded.fingerprint, prepared.inputs.settings])
+        self.splits = embedded.splits
+        self.gather = prepared.inputs.source.gather
+
+
+def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, network: Any = None, pretrained: Any = None, pretrained_hash: str = "") -> Path:
+    """Trains the classifier that a config names, or finds it in the cache: `cache_dir/classifiers/NAME-FINGERPRINT`.
+
+    Args:
+      config: of the experiment.
+      prepared: data and inputs of the classifier.
+      cache_dir: shared by runs.
+      network: the module, or None for the network of the table.
+      pretrained: parameters that training starts from, or None.
+      pretrained_hash: identifies them.
+
+    Returns:
+      The folder of the artefact.
+    """
+    own = classifier_config(config)
+    digest = sha256_json(classifier_identity(config, prepared, pretrained_hash))[:12]
+    workdir = Path(cache_dir) / "classifiers" / f"{own.name}-{digest}"
+    if not (workdir / "student").exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        train_student(own, workdir, prepared, network=network, pretrained=pretrained)
+    return workdir / "student"
+

@@ -1,0 +1,189 @@
+"""Checks of a config that need neither a table nor a device: types, ranges, combinations."""
+
+import difflib
+import math
+import re
+from typing import Any
+
+import ml_collections
+
+from jaxkd.config import default_config, flatten
+from jaxkd.errors import ConfigError
+
+
+def _require(condition: bool, field: str, value: Any, rule: str) -> None:
+    if not condition:
+        raise ConfigError(f"config.{field} is {value!r}, but must be {rule}.")
+
+
+_TRAININGS = ("training", "teacher_training")
+
+
+def _of_training(names: str) -> list[str]:
+    return [f"{part}.{name}" for part in _TRAININGS for name in names.split()]
+
+
+_POSITIVE_INTEGERS = [
+    *(
+        "data.sample_rate data.views store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands text.max_tokens teacher.hidden "
+        "teacher.max_tokens lelp.subclasses crd.negatives crd.width evaluation.batch_size evaluation.bootstrap_resamples"
+    ).split(),
+    *_of_training("steps batch_size eval_every_steps log_every_steps"),
+]
+_NON_NEGATIVE_INTEGERS = [
+    *(
+        "seed data.labelled data.unseen data.valid data.test data.seed data.view_pad frontend.fmin_jitter frontend.fmax_jitter distance.group_size "
+        "compressed.features rkd.group_size"
+    ).split(),
+    *_of_training("unlabelled_ratio warmup_steps plateau_patience early_stop_patience frequency_mask time_mask"),
+]
+_FRACTIONS = ["east.weight", "compressed.weight", "distillation.alpha", "evaluation.f1_threshold", *_of_training("plateau_factor")]
+_NON_NEGATIVE_NUMBERS = [
+    *(
+        "compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight fitnet.weight vid.weight "
+        "rkd.weight crd.weight subclass_distillation.auxiliary_weight"
+    ).split(),
+    *_of_training("weight_decay mixup_alpha"),
+]
+_POSITIVE_NUMBERS = [
+    *(
+        "data.clip_seconds frontend.fmax distillation.temperature lelp.subclass_temperature crd.temperature subclass_distillation.auxiliary_temperature"
+    ).split(),
+    *_of_training("learning_rate clip_norm"),
+]
+_CHOICES = {
+    "store.dtype": ("float16", "float32"),
+    "frontend.kind": ("kaldi", "slaney"),
+    "teacher.normalisation": ("none", "zscore"),
+    "distance.name": ("distance_correlation", "fitnet"),
+    "compressed.transformation": ("linear", "mlp", "identity"),
+    "data.view_targets": ("augmented", "clean"),
+    "teacher.classifier": ("none", "linear", "mlp", "finetuned"),
+    "lelp.null_space": ("rows", "differences", "off"),
+    "lelp.rotation": ("haar", "equal", "off"),
+    "lelp.scale": ("class", "whiten", "off"),
+    "lelp.solver": ("covariance", "svd"),
+    "lelp.classes_from": ("label", "teacher"),
+    "lelp.temperature_on": ("both", "teacher"),
+    "crd.form": ("memory", "in_batch"),
+    "parallel.mode": ("jit", "pmap"),
+    **dict.fromkeys(_of_training("optimiser"), ("adam", "adamw")),
+    **dict.fromkeys(_of_training("schedule"), ("cosine", "plateau", "constant")),
+    **dict.fromkeys(_of_training("mixup_mask"), ("and", "or")),
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks types, ranges and combinations of a config without touching a device.
+
+    Raises:
+      ConfigError: names the field, its value, the limit and the fix.
+    """
+    flat = flatten(config)
+    expected = flatten(default_config())
+    for key in flat:
+        if key not in expected:
+            near = difflib.get_close_matches(key, expected, n=1, cutoff=0.5)
+            raise ConfigError(f"unknown config field {key!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+    for key in expected:
+        if key not in flat:
+            raise ConfigError(f"config field {key!r} is missing: start from jaxkd.config.default_config().")
+        kind = float if isinstance(expected[key], float) else type(expected[key])
+        allowed = (int, float) if kind is float else kind
+        value = flat[key]
+        _require(isinstance(value, allowed) and (kind is bool or not isinstance(value, bool)), key, value, f"of type {kind.__name__}")
+    for key in _POSITIVE_INTEGERS:
+        _require(flat[key] >= 1, key, flat[key], "an integer of at least 1")
+    for key in _NON_NEGATIVE_INTEGERS:
+        _require(flat[key] >= 0, key, flat[key], "an integer of at least 0")
+    _require(flat["data.unlabelled"] >= -1, "data.unlabelled", flat["data.unlabelled"], "an integer of at least 0, or -1 for all rows that are left")
+    for key, value in flat.items():
+        _require(not isinstance(value, float) or math.isfinite(value), key, value, "finite")
+    for key in _FRACTIONS:
+        _require(0.0 <= flat[key] <= 1.0, key, flat[key], "between 0 and 1")
+    for key in _NON_NEGATIVE_NUMBERS:
+        _require(flat[key] >= 0, key, flat[key], "at least 0")
+    for key in _POSITIVE_NUMBERS:
+        _require(flat[key] > 0, key, flat[key], "above 0")
+    for key, choices in _CHOICES.items():
+        _require(flat[key] in choices, key, flat[key], f"one of {', '.join(choices)}")
+    _validate_combinations(flat)
+
+
+def _validate_combinations(flat: dict[str, Any]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", flat["name"]):
+        raise ConfigError(f"config.name is {flat['name']!r}, but it names a folder: use letters, digits, '_', '-' and '.' only, no '.' at the start.")
+    if flat["data.source"] == "rendered_instruments":
+        _validate_rendered(flat)
+    _validate_frontend(flat)
+    _validate_distance(flat)
+    for part in _TRAININGS:
+        _validate_training(flat, part)
+    if flat["distillation.temperature"] != 1.0 and flat["lelp.weight"] != 1.0 and flat["lelp.temperature_on"] == "teacher":
+        raise ConfigError("config.lelp.weight other than 1 splits the divergence by class, which needs one temperature: set lelp.temperature_on='both'.")
+    _validate_comparison(flat)
+
+
+def _validate_rendered(flat: dict[str, Any]) -> None:
+    for key in ("data.valid", "data.test"):
+        _require(flat[key] >= 2, key, flat[key], "an integer of at least 2: a metric needs clips with and without a class")
+    _require(flat["data.labelled"] >= 1, "data.labelled", flat["data.labelled"], "an integer of at least 1")
+    _require(flat["data.unlabelled"] >= 0, "data.unlabelled", flat["data.unlabelled"], "an integer of at least 0")
+    classes = flat["data.classes"]
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(name, str) for name in classes):
+        raise ConfigError(f"config.data.classes has {len(classes)} entries, but must be at least 2 different names.")
+    if flat["training.batch_size"] > flat["data.labelled"]:
+        raise ConfigError(
+            f"config.training.batch_size is {flat['training.batch_size']}, larger than the data set of {flat['data.labelled']} labelled clips: "
+            "lower training.batch_size or raise data.labelled."
+        )
+    per_step = flat["training.batch_size"] * flat["training.unlabelled_ratio"]
+    if 0 < flat["data.unlabelled"] < per_step:
+        raise ConfigError(
+            f"config.training.unlabelled_ratio is {flat['training.unlabelled_ratio']}: {per_step} unlabelled clips a batch, more than the "
+            f"{flat['data.unlabelled']} there are: lower training.unlabelled_ratio or training.batch_size, or raise data.unlabelled."
+        )
+
+
+def _validate_frontend(flat: dict[str, Any]) -> None:
+    nyquist = flat["data.sample_rate"] / 2
+    if flat["frontend.fmax"] > nyquist:
+        raise ConfigError(f"config.frontend.fmax is {flat['frontend.fmax']} Hz, above half the sample rate ({nyquist} Hz): lower it.")
+    if flat["frontend.fmin"] + flat["frontend.fmin_jitter"] >= flat["frontend.fmax"] - flat["frontend.fmax_jitter"]:
+        raise ConfigError(f"config.frontend.fmin is {flat['frontend.fmin']} Hz, not below fmax {flat['frontend.fmax']} Hz with their jitters: lower it.")
+    if flat["frontend.n_fft"] % 2:
+        raise ConfigError(f"config.frontend.n_fft is {flat['frontend.n_fft']}, but must be even.")
+    if flat["frontend.window"] > flat["frontend.n_fft"]:
+        raise ConfigError(f"config.frontend.window is {flat['frontend.window']}, above n_fft {flat['frontend.n_fft']}: lower it.")
+    if flat["frontend.kind"] == "slaney" and flat["frontend.fmin_jitter"] + flat["frontend.fmax_jitter"] > 0:
+        raise ConfigError("config.frontend.fmin_jitter and fmax_jitter need frontend.kind='kaldi': set them to 0.")
+
+
+def _validate_distance(flat: dict[str, Any]) -> None:
+    if flat["distance.group_size"] and flat["distance.group_size"] < (4 if flat["distance.bias_corrected"] else 2):
+        raise ConfigError(
+            f"config.distance.group_size is {flat['distance.group_size']}, but a group needs at least 2 rows (4 if bias_corrected); 0 is the batch."
+        )
+    expands = flat["distance.features_expand"], flat["distance.embedding_expand"]
+    if min(expands) < -1 or 0 in expands or (-1 in expands and expands != (-1, -1)):
+        raise ConfigError(f"config.distance.features_expand and embedding_expand are {expands}: both -1 (mean over time), or both a number of repeats.")
+
+
+def _validate_training(flat: dict[str, Any], part: str) -> None:
+    if flat[f"{part}.early_stop_patience"] and flat[f"{part}.schedule"] != "plateau":
+        raise ConfigError(f"config.{part}.early_stop_patience needs {part}.schedule='plateau': set it to 0, or change the schedule.")
+    if flat[f"{part}.warmup_steps"] >= flat[f"{part}.steps"]:
+        raise ConfigError(f"config.{part}.warmup_steps is {flat[f'{part}.warmup_steps']}, not below {part}.steps {flat[f'{part}.steps']}: lower it.")
+
+
+def _validate_comparison(flat: dict[str, Any]) -> None:
+    if not flat["compare.methods"] or not flat["compare.seeds"]:
+        raise ConfigError("config.compare.methods and compare.seeds must each name at least one.")
+    for entry in flat["compare.settings"]:
+        if not isinstance(entry, str) or entry.partition(" ")[0] not in flat["compare.methods"]:
+            raise ConfigError(f"config.compare.settings has {entry!r}, but an entry begins with a method of compare.methods, then FIELD=VALUE pairs.")
+    for field in ("compare.methods", "compare.seeds"):
+        if len(set(flat[field])) != len(flat[field]):
+            raise ConfigError(f"config.{field} is {flat[field]!r}, but names one twice: name each once.")
+    if any(not isinstance(seed, int) or seed < 0 for seed in flat["compare.seeds"]):
+        raise ConfigError(f"config.compare.seeds is {flat['compare.seeds']!r}, but must be integers of at least 0.")

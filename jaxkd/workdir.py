@@ -1,0 +1,85 @@
+"""A run's folder: whose it is, what it was started on, how long its stages took."""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxkd import config as configs
+from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.files import read_json, require_writable, write_json
+
+
+def claim(workdir: Path, fields: dict[str, Any]) -> None:
+    """Makes the workdir that of a config, or sees that it already is.
+
+    Raises:
+      ConfigError: it belongs to another config; names the differing fields.
+      ResourceError: it cannot be written to.
+    """
+    require_writable(workdir, "The workdir")
+    file = workdir / "config.json"
+    if file.exists():
+        differing = configs.differing_fields(configs.result_fields(fields), configs.result_fields(read_json(file)))
+        if differing:
+            raise ConfigError(
+                f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing)
+            )
+    else:
+        write_json(file, fields)
+
+
+def claim_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
+    """Ties the workdir to the data and the weights that its results come from.
+
+    Raises:
+      ArtefactError: they have changed since; names the differing fields.
+    """
+    file = workdir / "inputs.json"
+    if file.exists():
+        differing = configs.differing_fields(configs.flatten(inputs), configs.flatten(read_json(file)))
+        if differing:
+            raise ArtefactError(
+                f"the data or the teacher has changed since the workdir {workdir} was begun; choose another --workdir:\n  " + "\n  ".join(differing)
+            )
+    else:
+        write_json(file, inputs)
+
+
+def _environment() -> dict[str, Any]:
+    import jax
+
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")}
+    devices = [f"{device.platform}:{device.device_kind}" for device in jax.devices()]
+    return {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "devices": devices, "versions": versions}
+
+
+@contextlib.contextmanager
+def timed(workdir: Path, stage: str) -> Iterator[None]:
+    """Adds the seconds inside to `timings.json`, also when the stage is interrupted."""
+    file = workdir / "timings.json"
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings = read_json(file) if file.exists() else {}
+        timings[stage] = round(timings.get(stage, 0.0) + time.perf_counter() - started, 2)
+        write_json(file, timings)
+
+
+def start_jax(workdir: Path, cache_dir: Path) -> None:
+    """Turns the persistent compilation cache on, and notes what the run was started on."""
+    import jax
+
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    require_writable(cache_dir, "The cache folder")
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if not (workdir / "environment.json").exists():
+        write_json(workdir / "environment.json", _environment())

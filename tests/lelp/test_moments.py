@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkd.errors import DataError
+from jaxkd.lelp import ClassMoments, class_moments, merge_processes
+from jaxkd.lelp import moments as moments_module
+
+C, D = 3, 7
+OFFSETS = (0.0, 1000.0)
+
+
+def rows(n: int = 500, offset: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Correlated rows about a mean of `offset` spreads, float32 so that every oracle sees the same numbers; class 2 is rare."""
+    rng = np.random.default_rng(seed)
+    embedding = rng.standard_normal((n, D)) @ rng.standard_normal((D, D)) / np.sqrt(D) + offset * rng.choice([-1, 1], D)
+    return embedding.astype(np.float32), rng.choice(C, n, p=[0.6, 0.37, 0.03])
+
+
+def assert_moments_of(moments: ClassMoments, embedding: np.ndarray, labels: np.ndarray, tolerance: float = 1e-6) -> None:
+    for c in range(C):
+        own = embedding[labels == c].astype(np.float64)
+        assert moments.count[c] == len(own)
+        scatter = np.cov(own.T, ddof=0) * len(own)
+        np.testing.assert_allclose(moments.m2[c], scatter, atol=tolerance * np.abs(scatter).max())
+        np.testing.assert_allclose(moments.mean[c], own.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("batch", [1, 37, 500])
+def test_any_batching_agrees_with_float64(offset, batch):
+    embedding, labels = rows(offset=offset)
+    parts = [(embedding[i : i + batch], labels[i : i + batch]) for i in range(0, len(labels), batch)]
+    assert_moments_of(class_moments(parts, num_classes=C), embedding, labels)
+    moments = ClassMoments.zeros(C, D)
+    for part in parts[:20]:
+        moments = moments.update(*part)
+    seen = min(20 * batch, len(labels))
+    if seen > 100:
+        assert_moments_of(moments, embedding[:seen], labels[:seen])
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_blocks_that_fill_and_drift_are_merged_exactly(offset, monkeypatch):
+    """Sorted rows: later blocks lie far from the earlier ones."""
+    monkeypatch.setattr(moments_module, "BLOCK_ROWS", 64)
+    embedding, labels = rows(3000, offset)
+    embedding = embedding[np.argsort(embedding[:, 0])]
+    moments = class_moments([(embedding[:1111], labels[:1111]), (embedding[1111:], labels[1111:])], num_classes=C)
+    assert_moments_of(moments, embedding, labels, 2e-6)
+
+
+def test_float16_and_an_outlying_first_row():
+    embedding, labels = rows()
+    embedding[0] += 1000
+    half = embedding.astype(np.float16)
+    assert_moments_of(class_moments([(half, labels)], num_classes=C), half, labels)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_psum_is_the_moments_of_all_devices(offset, devices):
+    embedding, labels = rows(offset=offset)
+    shares = np.array_split(np.arange(len(labels)), devices)
+    parts = [class_moments([(embedding[share], labels[share])], num_classes=C) for share in shares]
+    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), jnp.float32), *parts)
+    merged = jax.vmap(lambda moments: moments.psum("data"), axis_name="data")(stacked)
+    for device in range(devices):
+        assert_moments_of(jax.tree.map(lambda x, i=device: np.asarray(x[i], np.float64), merged), embedding, labels, 5e-5)
+
+
+def test_psum_with_a_class_on_one_device_only():
+    embedding, _ = rows(60, 1000.0)
+    labels = np.repeat([0, 1, 2], 20)
+    parts = [class_moments([(embedding[labels == c], labels[labels == c])], num_classes=C) for c in range(C)]
+    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), jnp.float32), *parts)
+    merged = jax.vmap(lambda moments: moments.psum("data"), axis_name="data", out_axes=0)(stacked)
+    assert_moments_of(jax.tree.map(lambda x: np.asarray(x[0], np.float64), merged), embedding, labels, 5e-5)
+
+
+def test_merge_is_commutative_and_has_a_neutral_element():
+    first, second = (class_moments([rows(100, 5.0, seed)], num_classes=C) for seed in (1, 2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), first.merge(second), second.merge(first))
+    jax.tree.map(np.testing.assert_array_equal, ClassMoments.zeros(C, D).merge(first), first)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), jax.jit(ClassMoments.merge)(first, second), first.merge(second))
+
+
+def test_merge_of_processes_keeps_the_moments():
+    embedding, labels = rows()
+    assert_moments_of(merge_processes(class_moments([(embedding, labels)], num_classes=C)), embedding, labels)
+
+
+def test_covariance_has_the_divisor_of_numpy_and_no_nan():
+    embedding, labels = rows(50)
+    labels = np.where(np.arange(50) == 7, 2, labels % 2)
+    covariance = class_moments([(embedding, labels)], num_classes=C).covariance()
+    np.testing.assert_allclose(covariance[0], np.cov(embedding[labels == 0].T.astype(np.float64)), atol=1e-6)
+    assert np.all(covariance[2] == 0)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "labels", "message"),
+    [
+        (np.zeros((2, D)), [0, C], "row 1 has class 3"),
+        (np.zeros((2, D)), [-1, 0], "row 0 has class -1"),
+        (np.zeros((2, D + 1)), [0, 1], r"shape \(2, 8\) were given where \[rows, 7\]"),
+        (np.zeros((2, D)), [0, 1, 1], "2 embeddings came with labels of shape"),
+        (np.zeros((2, D)), [0.0, 1.0], "float64"),
+        (np.array([[np.nan] * D, [0] * D]), [1, 1], "class 1 are NaN"),
+        (np.full((2, D), 1e39), [1, 1], "too large for float32"),
+        (np.array([[1e30] * D, [-1e30] * D], np.float32), [1, 1], "squares"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_bad_rows_are_named(embedding, labels, message):
+    with pytest.raises(DataError, match=message):
+        ClassMoments.zeros(C, D).update(embedding, np.array(labels))
+
+
+def test_no_rows():
+    with pytest.raises(DataError, match="no embeddings"):
+        class_moments([], num_classes=C)

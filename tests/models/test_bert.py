@@ -1,0 +1,184 @@
+"""BERT and ALBERT against transformers (stored values on small random weights, published parameter counts), and the classifier's contract."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkd.errors import ConfigError, DataError
+from jaxkd.models import bert
+from jaxkd.models.bert import BertConfig, BertEncoder, SentenceClassifier, mean_over_tokens, with_encoder
+from jaxkd.models.macs import count_macs
+from jaxkd.teachers.huggingface import convert, parse_config
+
+ORACLES = np.load(Path(__file__).parent.parent / "oracles" / "bert_transformers.npz")
+PARAMETERS = json.loads(str(ORACLES["parameters"]))
+SMALL = BertConfig(50, 16, 2, 4, 24, max_position_embeddings=12)
+
+
+def stored_tensors(model):
+    prefix = f"{model}/weights/"
+    return {name.removeprefix(prefix): ORACLES[name].astype(np.float32) for name in ORACLES.files if name.startswith(prefix)}
+
+
+@pytest.fixture(scope="module", params=["bert", "albert"])
+def stored(request):
+    config = parse_config(json.loads(str(ORACLES[f"{request.param}/config"])))
+    return request.param, config, stored_tensors(request.param)
+
+
+def init(network, tokens):
+    return jax.jit(lambda: network.init(jax.random.key(0), tokens, train=False))()
+
+
+def tokens_of(lengths, width, vocabulary=50, seed=0):
+    tokens = np.random.default_rng(seed).integers(1, vocabulary, (len(lengths), width)).astype(np.int32)
+    return np.where(np.arange(width) < np.array(lengths)[:, None], tokens, 0)
+
+
+def test_hidden_states_agree_with_transformers(stored):
+    model, config, tensors = stored
+    tokens = ORACLES[f"{model}/tokens"]
+    hidden, _ = jax.jit(lambda p, x: BertEncoder(config).apply({"params": p}, x, train=False))(convert(tensors, config), tokens)
+    assert len(hidden) == config.num_hidden_layers + 1
+    for number, states in enumerate(hidden):
+        np.testing.assert_allclose(states, ORACLES[f"{model}/hidden_{number}"], rtol=1e-5, atol=1e-5, err_msg=str(number))
+
+
+def test_classifier_agrees_with_transformers(stored):
+    model, config, tensors = stored
+    network = SentenceClassifier(config, 3, pooling="pooler")
+    tokens = ORACLES[f"{model}/tokens"]
+    params = with_encoder(init(network, tokens)["params"], convert(tensors, config))
+    params["head"] = {"kernel": tensors["classifier.weight"].T, "bias": tensors["classifier.bias"]}
+    np.testing.assert_allclose(
+        jax.jit(functools.partial(network.apply, train=False))({"params": params}, tokens).logits, ORACLES[f"{model}/logits"], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_sizes(name):
+    stored_config, count = PARAMETERS[name]
+    network = BertEncoder(parse_config(stored_config), pooler=True)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.ones((1, 4), jnp.int32), train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+
+
+def test_albert_sizes_are_those_of_the_paper():
+    """Table 1 of arXiv 1909.11942, in millions."""
+    paper = {"bert-base": 108, "bert-large": 334, "albert-base": 12, "albert-large": 18, "albert-xlarge": 60, "albert-xxlarge": 235}
+    for name, millions in paper.items():
+        assert PARAMETERS[name][1] == pytest.approx(millions * 1e6, rel=0.06), name
+
+
+def test_operations_by_hand():
+    tokens = jax.ShapeDtypeStruct((1, 10), jnp.int32)
+    shapes = jax.eval_shape(lambda: BertEncoder(SMALL).init(jax.random.key(0), jnp.ones((1, 10), jnp.int32), train=False))
+    layer = 10 * (4 * 16 * 16 + 2 * 16 * 24) + 2 * 10 * 10 * 16
+    assert count_macs(lambda v, x: BertEncoder(SMALL).apply(v, x, train=False)[0], shapes, tokens) == 2 * layer
+
+
+@pytest.mark.parametrize("pooling", bert.POOLINGS)
+def test_outputs_of_the_classifier(pooling):
+    network = SentenceClassifier(SMALL, 3, pooling=pooling)
+    tokens = tokens_of([9, 4, 1], 9)
+    params = init(network, tokens)["params"]
+    for train in (False, True):
+        apply = jax.jit(functools.partial(network.apply, train=train))
+        outputs = apply({"params": params}, tokens, rngs={"dropout": jax.random.key(1)})
+        assert outputs.logits.shape == (3, 3)
+        assert [tap.shape for tap in outputs.taps] == [(3, 1, 16)] * 2
+        np.testing.assert_array_equal(outputs.taps[-1], outputs.features)
+        expected = np.asarray(outputs.features[:, 0], np.float64) @ params["head"]["kernel"] + params["head"]["bias"]
+        np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5, atol=1e-7)
+    assert ("pooler" in params["encoder"]) == (pooling == "pooler")
+
+
+@pytest.mark.parametrize("pooling", bert.POOLINGS)
+def test_padding_and_neighbours_change_nothing(pooling):
+    network = SentenceClassifier(SMALL, 3, pooling=pooling)
+    tokens = tokens_of([5, 12, 3, 0], 12)
+    variables = init(network, tokens)
+    apply = jax.jit(functools.partial(network.apply, train=False))
+    together, alone = apply(variables, tokens), apply(variables, tokens[:1, :5])
+    np.testing.assert_allclose(together.features[:1], alone.features, rtol=1e-5, atol=1e-6)
+    gradient = jax.jit(jax.grad(lambda v: apply(v, tokens).logits.sum()))(variables)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((together, gradient)))
+
+
+def test_mean_over_tokens():
+    hidden = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    tokens = np.array([[7, 8, 0, 0], [7, 8, 9, 9], [0, 0, 0, 0]], np.int32)
+    expected = [hidden[0, :2].mean(axis=0), hidden[1].mean(axis=0), np.zeros(5)]
+    np.testing.assert_allclose(mean_over_tokens(hidden, tokens), expected, rtol=1e-6)
+
+
+def test_dropout_keeps_the_mean_and_its_rate():
+    ones = jnp.ones((400, 500))
+    dropout = bert._Dropout(0.1)
+    dropped = np.asarray(dropout.apply({}, ones, True, rngs={"dropout": jax.random.key(3)}))
+    assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.9)}
+    assert (dropped == 0).mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / ones.size))
+    other = dropout.apply({}, ones, True, rngs={"dropout": jax.random.key(4)})
+    assert (dropped != other).mean() == pytest.approx(0.18, abs=0.01)
+    np.testing.assert_array_equal(dropout.apply({}, ones, False), ones)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_two_dropouts_have_the_same_mask(shared):
+    config = dataclasses.replace(SMALL, shared_layers=shared, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
+    network = SentenceClassifier(config, 3)
+    tokens = tokens_of([12, 12], 12)
+    masks = []
+
+    def record(call, args, kwargs, context):
+        outputs = call(*args, **kwargs)
+        if isinstance(context.module, bert._Dropout) and outputs.ndim > 2:
+            masks.append(np.packbits(np.asarray(outputs).ravel()[:384] == 0).tobytes())
+        return outputs
+
+    variables = init(network, tokens)
+    with nn.intercept_methods(record):
+        network.apply(variables, tokens, train=True, rngs={"dropout": jax.random.key(1)})
+    assert len(set(masks)) == len(masks) == 1 + 3 * config.num_hidden_layers
+
+
+def test_dropout_repeats_with_the_key():
+    network = SentenceClassifier(SMALL, 3)
+    tokens = tokens_of([9, 4], 9)
+    variables = init(network, tokens)
+    run = jax.jit(lambda seed: network.apply(variables, tokens, train=True, rngs={"dropout": jax.random.key(seed)}).logits)
+    np.testing.assert_array_equal(run(1), run(1))
+    assert not np.array_equal(run(1), run(2))
+
+
+def test_pretrained_parameters_that_do_not_fit():
+    network = SentenceClassifier(SMALL, 3)
+    params = init(network, tokens_of([4], 4))["params"]
+    encoder = dict(params["encoder"])
+    del encoder["layer_1"]
+    with pytest.raises(ConfigError, match=r"encoder\['layer_1'\].*absent"):
+        with_encoder(params, encoder)
+    encoder["layer_1"] = {**params["encoder"]["layer_1"], "qkv": {"kernel": np.zeros((16, 47)), "bias": np.zeros(48)}}
+    with pytest.raises(ConfigError, match=r"'kernel'\] should have the shape \(16, 48\), but the pretrained one has \(16, 47\)"):
+        with_encoder(params, encoder)
+
+
+@pytest.mark.parametrize(
+    ("network", "width", "error", "message"),
+    [
+        (BertEncoder(SMALL), 13, DataError, "13 tokens are longer than the encoder's 12 positions"),
+        (BertEncoder(BertConfig(50, 16, 2, 5, 24)), 4, ConfigError, "num_attention_heads is 5, but must divide hidden_size 16"),
+        (BertEncoder(BertConfig(50, 16, 2, 4, 24, hidden_act="swish")), 4, ConfigError, "hidden_act is 'swish', but must be one of gelu, gelu_new, relu"),
+        (SentenceClassifier(SMALL, 3, pooling="max"), 4, ConfigError, "pooling is 'max', but must be one of mean, cls, pooler"),
+    ],
+)
+def test_bad_input(network, width, error, message):
+    with pytest.raises(error, match=message):
+        network.init(jax.random.key(0), tokens_of([2], width), train=False)
