@@ -34,8 +34,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.name = "image"
     config.method = values.method
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else "", "binary": through_tfds})
-    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 8000, "valid": 2000, "test": 0, "unseen": 0})
-    config.data.update({"views": 2, "view_flip": not digits})
+    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 8000})
+    config.data.update({"valid": 2000, "test": 0, "unseen": 0, "views": 2, "view_flip": not digits})
     config.student.name = values.student
     config.store.update({"dtype": "float32", "shard_rows": 4096})
     config.teacher.update({"name": values.teacher, "embedding": "", "classifier": "finetuned"})

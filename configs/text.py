@@ -25,9 +25,7 @@ METHODS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(
-        arg, data="newsgroups_bin", teacher="wordllama", student="bag_of_words_tiny", features="", method="lelp", labels="all", runlocal=False
-    )
+    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", student="bag_of_words_tiny", features="", method="lelp", labels="all", runlocal=False)
     if values.labels != "all" and not values.labels.isdecimal():
         raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
     long_texts = values.data in LONG_TEXTS
@@ -36,11 +34,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.method = values.method
     config.data.update({"source": values.data, "classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
     config.data.update({"valid": 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
-    config.text.max_tokens = 256 if long_texts else 48
+    config.text.update({"vocabulary": 1024 if values.student == "bag_of_words_tiny" else 16_384, "max_tokens": 256 if long_texts else 48})
     config.student.update({"name": values.student, "features": values.features})
     config.store.update({"dtype": "float32", "shard_rows": 4096})
     config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": "finetuned" if values.teacher == "minilm" else "mlp"})
-    config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 1e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
+    config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 3e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
     config.training.update({"eval_every_steps": 200, "log_every_steps": 100})
     config.teacher_training.update({"steps": 1000, "batch_size": 128, "learning_rate": 1e-3, "eval_every_steps": 100, "weight_decay": 1e-2})
     if values.labels != "all":

@@ -46,9 +46,7 @@ _NON_NEGATIVE_NUMBERS = [
     *_of_training("weight_decay mixup_alpha"),
 ]
 _POSITIVE_NUMBERS = [
-    *(
-        "data.clip_seconds frontend.fmax distillation.temperature lelp.subclass_temperature crd.temperature subclass_distillation.auxiliary_temperature"
-    ).split(),
+    *("data.clip_seconds frontend.fmax distillation.temperature lelp.subclass_temperature crd.temperature subclass_distillation.auxiliary_temperature").split(),
     *_of_training("learning_rate clip_norm"),
 ]
 _CHOICES = {

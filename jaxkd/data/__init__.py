@@ -35,7 +35,7 @@ FOLDER_SOURCES = ("audio_folder", "amazon_reviews")
 
 
 def modality_of(source: str) -> str | None:
-    """ "audio", "text" or "image"; None for a source that tells only when it is read (TFDS, a user's own)."""
+    """The modality, audio, text or image; None for a source that tells only when it is read (TFDS, a user's own)."""
     return next((modality for modality, names in _MODALITIES.items() if source in names), None)
 
 

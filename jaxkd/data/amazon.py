@@ -30,6 +30,7 @@ NEUTRAL = 3
 BINARY = {"negative": STARS[:2], "positive": STARS[3:]}
 COLUMNS_HINT = "Name the columns with data.text_column and data.label_column."
 CSV_COLUMNS = 3
+JSON_COLUMNS = (("reviewText", "overall"), ("text", "rating"))
 MEMORY_FACTOR = {True: 8, False: 4}
 """Bytes of memory for a byte of the file, gzipped or not."""
 LICENCE = "the terms under which you have the reviews"
@@ -144,6 +145,7 @@ def _read_csv(lines: TextIO, path: Path, columns: tuple[str, str]) -> Iterator[R
 
 
 def _read_json(lines: TextIO, path: Path, columns: tuple[str, str]) -> Iterator[Review]:
+    known = False
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -153,12 +155,14 @@ def _read_json(lines: TextIO, path: Path, columns: tuple[str, str]) -> Iterator[
         except json.JSONDecodeError as error:
             raise DataError(f"{where} is not JSON ({error}): each line should hold one review.") from error
         keys = list(review) if isinstance(review, dict) else []
-        text_key, label_key = columns if columns[0] else ("reviewText", "overall") if "overall" in keys else ("text", "rating")
-        missing = [key for key in ([text_key, label_key] if number == 1 else [label_key]) if key not in keys]
+        if not columns[0]:
+            columns = next((pair for pair in JSON_COLUMNS if pair[1] in keys), JSON_COLUMNS[-1])
+        missing = [key for key in (columns[1:] if known else columns) if key not in keys]
+        known = True
         if missing:
             raise DataError(f"{where} has no {' and no '.join(missing)}; its keys are {', '.join(keys) or 'none'}. {COLUMNS_HINT}")
-        text = review.get(text_key)
-        yield Review(where, text.encode(errors="replace").decode() if isinstance(text, str) else text, review[label_key])
+        text = review.get(columns[0])
+        yield Review(where, text.encode(errors="replace").decode() if isinstance(text, str) else text, review[columns[1]])
 
 
 READERS = {".csv": _read_csv, ".json": _read_json, ".jsonl": _read_json}

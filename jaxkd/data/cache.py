@@ -51,7 +51,7 @@ class CacheEntry:
 
 
 def list_entries(cache_dir: Path) -> list[CacheEntry]:
-    """All entries of a cache, by name: each archive, bank, data set, token file, store, classifier, subclass table and leakage report, whole or unfinished; compiled programs as one."""
+    """All entries of a cache, by name, whole or unfinished: each archive and what was made from them; compiled programs as one."""
     cache_dir = Path(cache_dir)
     entries = []
     for folder in ENTRY_NAMES:

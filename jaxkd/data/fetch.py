@@ -106,12 +106,20 @@ def _command(package: Package, scratch: Path) -> list[str]:
     if package.registry == "pypi":
         options = ["--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--ignore-requires-python", "--disable-pip-version-check"]
         options += ["--no-input", "--progress-bar", "off", "--retries", "2", "--dest", str(scratch)]
-        return [sys.executable, "-m", "pip", "download", *options, f"{package.name}=={package.version}"]
+        return [sys.executable, "-m", "pip", "download", *options, *_wheel_tags(package.filename), f"{package.name}=={package.version}"]
     if package.registry == "debian":
         options = ["-o", "APT::Sandbox::User=root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         return ["apt-get", *options, "download", f"{package.name}={package.version}"]
     options = ["--cache", str(scratch / "npm-cache"), "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     return [shutil.which("npm") or "npm", "pack", f"{package.name}@{package.version}", *options]
+
+
+def _wheel_tags(filename: str) -> list[str]:
+    """The options with which pip fetches this wheel, and not the one for the Python and the machine that it runs on; none for a wheel that fits all."""
+    python, abi, platforms = filename.removesuffix(".whl").split("-")[-3:]
+    if (abi, platforms) == ("none", "any"):
+        return []
+    return ["--python-version", python.removeprefix("cp"), "--abi", abi, *(option for platform in platforms.split(".") for option in ("--platform", platform))]
 
 
 def _run_client(package: Package, scratch: Path) -> Path:

@@ -64,9 +64,7 @@ class TrainLoader:
       ConfigError: a batch is larger than the data set.
     """
 
-    def __init__(
-        self, dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int
-    ):
+    def __init__(self, dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int):
         train = dataset.splits["train"]
         labelled = np.any(dataset.label_mask(train), axis=1)
         self._pools = {

@@ -26,7 +26,6 @@ from jaxkd.progress import progress
 
 NAME = "tfds"
 FILE_FORMAT = "array_record"
-ROWS_AT_ONCE = 256
 INSTALL = "python -m pip install 'jaxkd[tfds-tf]'"
 
 
@@ -37,7 +36,7 @@ class Keys:
     Attributes:
       input: the feature with the text or image.
       label: the feature with the label.
-      test: the split that serves as test part.
+      test: the split that serves as test part; where there is none, "validation" does, and where there is neither, test rows are drawn from "train".
       values: names of the classes by label value, where the feature does not tell.
       dropped: label values that belong to no class; their rows are left out.
     """
@@ -94,7 +93,9 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
         notes = {"citation": builder.info.citation} if builder.info.citation else {}
         train = _read(builder, "train", keys)
         originals, values = _classes(builder, keys, train)
-        test = _numbered(_read(builder, keys.test, keys), values, keys)
+        splits = builder.info.splits or (keys.test,)
+        test_split = next((split for split in (keys.test, "validation") if split in splits), None)
+        test = _numbered(_read(builder, test_split, keys), values, keys) if test_split else None
         groups = by_parity(originals) if data_config.binary and len(originals) > 2 else None
         return Corpus(_numbered(train, values, keys), test, None, originals, groups, licences, notes)
 
@@ -140,17 +141,14 @@ def _tensorflow_for(name: str) -> Iterator[None]:
 
 def _keys(data_config: Any, builder: Any) -> Keys:
     """How to read the data set: as the table says, with the features that the config names instead."""
-    known = KEYS.get(data_config.tfds_name.partition(":")[0]) or KEYS.get(builder.name)
-    if known is None:
-        splits = builder.info.splits or {}
-        known = Keys("", "", test="validation" if "validation" in splits and "test" not in splits else "test")
+    known = KEYS.get(data_config.tfds_name.partition(":")[0]) or KEYS.get(builder.name) or Keys("", "")
     chosen = replace(known, input=data_config.text_column or known.input)
     if data_config.label_column not in ("", known.label):
         chosen = replace(chosen, label=data_config.label_column, values={}, dropped=())
     if not {chosen.input, chosen.label} <= set(builder.info.features):
         raise ConfigError(
             f"data.text_column={data_config.text_column!r} and data.label_column={data_config.label_column!r}: {builder.info.full_name} has the features "
-            f"{', '.join(builder.info.features)}. Name two of them."
+            f"{', '.join(sorted(builder.info.features))}. Name two of them."
         )
     return chosen
 
@@ -172,8 +170,12 @@ def _make_ready(builder: Any) -> None:
 
 def _read(builder: Any, split: str, keys: Keys) -> Examples:
     """The inputs and label values of a split, in TFDS's own order."""
-    name, feature, source = builder.info.full_name, builder.info.features[keys.input], builder.as_data_source(split)
-    shape = feature.shape
+    name, feature, label = builder.info.full_name, builder.info.features[keys.input], builder.info.features[keys.label]
+    if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
+        raise DataError(f"{name}: feature {keys.label} is {label}, but must be a whole number: choose another with data.label_column.")
+    if builder.info.splits and split not in builder.info.splits:
+        raise DataError(f"{name} has the splits {', '.join(builder.info.splits)}, but no {split}: choose another data set or config.")
+    source, shape = builder.as_data_source(split), feature.shape
     if isinstance(feature, tfds.features.Image) and None not in shape and feature.np_dtype == np.uint8:
         require_free_memory(3 * len(source) * int(np.prod(shape)), f"reading {name}")
         inputs: Any = np.empty((len(source), *shape), np.uint8)
@@ -181,17 +183,12 @@ def _read(builder: Any, split: str, keys: Keys) -> Examples:
         inputs = [""] * len(source)
     else:
         raise DataError(f"{name}: feature {keys.input} is {feature}, but must be a text, or an 8-bit image of one size: choose another with data.text_column.")
-    if builder.info.features[keys.label].shape != ():
-        raise DataError(f"{name}: feature {keys.label} is {builder.info.features[keys.label]}, but must be one number: choose another with data.label_column.")
     labels = np.empty(len(source), np.int64)
-    with progress(total=len(source), description=f"reading {name} {split}", unit="row") as bar:
-        for start in range(0, len(source), ROWS_AT_ONCE):
-            rows = source.__getitems__(range(start, min(start + ROWS_AT_ONCE, len(source))))
-            for place, row in enumerate(rows, start):
-                content = row[keys.input]
-                inputs[place] = content.decode(errors="replace") if isinstance(content, bytes) else content
-                labels[place] = row[keys.label]
-            bar.update(len(rows))
+    for place in progress(range(len(source)), description=f"reading {name} {split}", unit="row"):
+        row = source[place]
+        content = row[keys.input]
+        inputs[place] = content.decode(errors="replace") if isinstance(content, bytes) else content
+        labels[place] = row[keys.label]
     return Examples(inputs, labels)
 
 

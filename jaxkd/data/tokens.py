@@ -76,7 +76,7 @@ class TokenView:
         self._tokens = np.load(self.path / "tokens.npy", mmap_mode="r", allow_pickle=False)
         self._offsets = np.load(self.path / "offsets.npy", allow_pickle=False)
         self._rows = {example: row for row, example in enumerate(itertools.chain(*self.splits.values()))}
-        self._buckets = np.array(buckets(max_tokens))
+        self._buckets = buckets(max_tokens)
 
     def _write(self, dataset: Dataset, tokeniser: Tokeniser, identity: dict[str, Any]) -> None:
         rows: list[np.ndarray] = []
@@ -147,8 +147,8 @@ class TokenView:
         """
         rows = self._places(ids)
         starts, stops = self._offsets[rows, None], self._offsets[rows + 1, None]
-        longest = np.max(stops - starts, initial=1)
-        places = starts + np.arange(self._buckets[np.searchsorted(self._buckets, longest)])
+        longest = int(np.max(stops - starts, initial=1))
+        places = starts + np.arange(next(length for length in self._buckets if length >= longest))
         padded = np.zeros(places.shape, np.int32)
         filled = places < stops
         padded[filled] = self._tokens[places[filled]]
@@ -183,4 +183,4 @@ def length_batches(view: TokenView, ids: Sequence[str], batch_size: int) -> Iter
     order = np.argsort(-view.lengths(ids), kind="stable")
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
-        yield places, [ids[place] for place in places]
+        yield places, [ids[place] for place in map(int, places)]

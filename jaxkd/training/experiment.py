@@ -11,8 +11,8 @@ from jaxkd import methods, students
 from jaxkd.data.loader import TrainLoader
 from jaxkd.data.views import base_ids
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.methods.method import Context, Method
+from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
 from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser

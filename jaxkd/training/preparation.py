@@ -1,9 +1,8 @@
-"""The precompute stage: data, the student's inputs, the teacher's embeddings and classifier, and what the method fits on them. All is found again in the cache."""
+"""The precompute stage: data, the student's inputs, the teacher's embeddings and classifier, what the method fits on them; all found again in the cache."""
 
 import sys
 from pathlib import Path
 from typing import Any
-
 
 from jaxkd import data, methods, students, teachers
 from jaxkd.data.fetch import fetch
@@ -121,15 +120,16 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
             return students.build("mlp", num_outputs=outputs, axis_name=axis_name, hidden=hidden)
 
     elif settings.name in teachers.FINETUNED:
-        from jaxkd.teachers.sentence_encoder import finetunable
+        from jaxkd.models.bert import SentenceClassifier
+        from jaxkd.teachers.sentence_encoder import load_encoder
 
-        encoder = finetunable(settings.name, teacher_archive(settings.name, settings.archive, cache_dir))
-        view = TokenView(dataset, encoder.tokeniser, settings.max_tokens, cache_dir)
-        inputs = token_inputs(view, {"kind": settings.name, "max_tokens": settings.max_tokens})
-        pretrained, pretrained_hash = encoder.params, encoder.weight_hash
+        encoder = load_encoder(teacher_archive(settings.name, settings.archive, cache_dir))
+        view = TokenView(dataset, encoder.tokenizer, min(settings.max_tokens, encoder.max_tokens), cache_dir)
+        inputs = token_inputs(view, {"kind": settings.name, "max_tokens": view.max_tokens})
+        pretrained, pretrained_hash = {"encoder": {name: part for name, part in encoder.params.items() if name != "pooler"}}, encoder.weight_hash
 
         def build(axis_name: str | None) -> Any:
-            return encoder.classifier(outputs)
+            return SentenceClassifier(encoder.config, outputs)
 
     else:
         inputs = _inputs_of_kind(students.inputs_of(settings.name, dataset.modality), config, dataset, cache_dir)
@@ -141,5 +141,3 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
     identity = classifier_identity(config, base, pretrained_hash)
     return ClassifierTeacher(folder, build(None), base, f"{settings.name}-{settings.classifier}", identity), ClassifierExamples(base)
-
-

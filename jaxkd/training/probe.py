@@ -65,9 +65,7 @@ def _fit_classes(embedding: np.ndarray, labels: np.ndarray, inverse_penalty: flo
     return kernel, bias
 
 
-def fit_probe(
-    train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray, np.ndarray], *, task: str = "multilabel"
-) -> Probe:
+def fit_probe(train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray, np.ndarray], *, task: str = "multilabel") -> Probe:
     """Fits the probe for each penalty of INVERSE_PENALTIES and keeps the one of the highest validation mAP, or accuracy for a multi-class task.
 
     Args:

@@ -111,6 +111,4 @@ def _subspaces(config: Any, prepared: Prepared, embedding: np.ndarray, classes: 
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
     if config.method == "random_directions":
         return lelp.random_subspaces(lelp.class_moments(batches(), num_classes=num_classes), **common)
-    return lelp.fit_subspaces(
-        batches(), num_classes=num_classes, rotation=settings.rotation, simplex=settings.simplex, solver=settings.solver, **common
-    )
+    return lelp.fit_subspaces(batches(), num_classes=num_classes, rotation=settings.rotation, simplex=settings.simplex, solver=settings.solver, **common)

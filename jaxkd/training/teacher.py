@@ -15,6 +15,7 @@ from jaxkd.training.artefact import load_student
 from jaxkd.training.prepared import Classifier, Prepared
 from jaxkd.training.student import train_student
 
+
 def classifier_config(config: Any) -> Any:
     """The experiment that trains the teacher's classifier: labels only, `config.teacher_training`, one seed whatever the student's."""
     own = copy.deepcopy(config)
@@ -67,7 +68,7 @@ class ClassifierTeacher:
 
     def macs_of(self, rows: np.ndarray) -> int:
         """Multiply-accumulates of the network for the first of these rows."""
-        return count_macs(lambda one: self._forward(self.variables, one), jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype))
+        return count_macs(self._forward, self.variables, jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype))
 
 
 class ClassifierExamples:
@@ -103,4 +104,3 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
         workdir.mkdir(parents=True, exist_ok=True)
         train_student(own, workdir, prepared, network=network, pretrained=pretrained)
     return workdir / "student"
-

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.losses.cases import CASES, B, Case
+from tests.losses.cases import CASES, B, Case, flat
 
 pytestmark = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -113,14 +113,12 @@ def test_split_over_an_axis_it_is_the_global_loss(case: Case):
     where = np.arange(B) >= 2
     mix = np.eye(case.student.shape[-1], dtype=np.float32) + 0.1
 
-    def loss(weights, student, teacher, rows, **kwargs):
-        return case.loss(student @ weights, teacher, where=rows, **kwargs)
-
-    value, gradient = jax.jit(jax.value_and_grad(loss))(mix, case.student, case.teacher, where)
+    value, (to_features, _) = value_and_gradients(case, case.student @ mix, case.teacher, where)
+    gradient = flat(case.student).T @ flat(to_features)
     split = [x.reshape((3, B // 3, *x.shape[1:])) for x in (case.student, case.teacher, where)]
 
     def local(student, teacher, rows):
-        return jax.value_and_grad(lambda weights: loss(weights, student, teacher, rows, axis_name="devices"))(mix)
+        return jax.value_and_grad(lambda weights: case.loss(student @ weights, teacher, where=rows, axis_name="devices"))(mix)
 
     values, gradients = jax.jit(jax.vmap(local, axis_name="devices"))(*split)
     np.testing.assert_allclose(values, np.full(3, value), rtol=1e-6)

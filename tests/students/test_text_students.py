@@ -103,9 +103,9 @@ def accuracy_after(student, inputs, labels, steps):
 @pytest.mark.parametrize("build", TEXT_STUDENTS)
 def test_text_students_learn(build):
     """The lines are fitted, all but those that are in more than one text."""
-    small = {text_cnn: {"width": 16, "filters": 8}, text_transformer: {"width": 16, "mlp_width": 32}}
+    small = {text_cnn: {"width": 16, "filters": 8}, text_transformer: {"width": 16, "layers": 1, "mlp_width": 32}}
     tokens, labels = lines_of_descriptions()
-    first, last = accuracy_after(build(num_outputs=3, vocabulary=1024, **small.get(build, {})), tokens, labels, 80)
+    first, last = accuracy_after(build(num_outputs=3, vocabulary=1024, **small.get(build, {})), tokens, labels, 40)
     assert first < 0.6
     assert last > 0.9
 
