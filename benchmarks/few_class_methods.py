@@ -24,7 +24,7 @@ WEIGHTS = {"embedding_distillation": (0.1, 1.0, 10.0), "fitnet": (0.1, 1.0, 10.0
 def trials(method: str) -> list[dict[str, float]]:
     """The settings that are tried for a method, TRIALS of them."""
     if method == "baseline":
-        return [{"training.learning_rate": rate} for rate in (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)]
+        return [{"training.learning_rate": rate} for rate in (3e-3, 1e-2, 2e-2, 3e-2, 4e-2, 6e-2)]
     if method in WEIGHTS:
         return [{f"{method}.weight": weight, "distillation.temperature": t} for weight in WEIGHTS[method] for t in (1.0, 2.0)]
     if method in ("lelp", "random_directions", "permuted"):

@@ -5,7 +5,7 @@
     python -m jaxkd.main --config=configs/text.py --mode=compare
 
 The default is 20 Newsgroups by the parity of the group's number: two classes of ten hidden groups each, which only the oracle knows. The teacher is a
-two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hashed words.
+two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hashed words (bag_of_embeddings for the other data).
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb), teacher (wordllama, minilm = fine-tuned), student, features (frozen encoder of
 a student that takes features), method, labels (a number, the other training rows are unlabelled; all), runlocal (tiny sizes, for a trial of half a minute).
@@ -25,17 +25,18 @@ METHODS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", student="bag_of_words_tiny", features="", method="lelp", labels="all", runlocal=False)
+    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", student="", features="", method="lelp", labels="all", runlocal=False)
     if values.labels != "all" and not values.labels.isdecimal():
         raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
     long_texts = values.data in LONG_TEXTS
+    student = values.student or ("bag_of_words_tiny" if values.data.startswith("newsgroups") else "bag_of_embeddings")
     config = default_config()
     config.name = "text"
     config.method = values.method
     config.data.update({"source": values.data, "classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
     config.data.update({"valid": 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
-    config.text.update({"vocabulary": 1024 if values.student == "bag_of_words_tiny" else 16_384, "max_tokens": 256 if long_texts else 48})
-    config.student.update({"name": values.student, "features": values.features})
+    config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 256 if long_texts else 48})
+    config.student.update({"name": student, "features": values.features})
     config.store.update({"dtype": "float32", "shard_rows": 4096})
     config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": "finetuned" if values.teacher == "minilm" else "mlp"})
     config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 3e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})

@@ -171,7 +171,7 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
         check(member)
     folders = []
     for number, member in enumerate(members, start=1):
-        folder = workdir / "runs" / f"{member.method.replace(':', '-')}-seed{member.seed}"
+        folder = workdir / "runs" / f"{str(member.method).replace(':', '-')}-seed{member.seed}"
         print(f"[{number}/{len(members)}] method {member.method}, seed {member.seed}: {folder}", file=sys.stderr)
         claim(folder, as_json(member))
         start_jax(folder, cache_dir)

@@ -31,6 +31,12 @@ class Batch(NamedTuple):
     targets: Array | None = None
     index: Array | None = None
 
+    @property
+    def embedding_dim(self) -> int:
+        """D, the width of the embedding that the batch carries."""
+        assert self.embedding is not None
+        return self.embedding.shape[-1]
+
 
 class TeacherSide(NamedTuple):
     """What the teacher says of an example, each read by id; None for a method that needs none of it.

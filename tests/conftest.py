@@ -11,7 +11,7 @@ from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
 from jaxkd.training.prepared import Prepared
-from tests.small import small_config
+from tests.small import digits_config, small_config
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +52,9 @@ def tiny_dataset(tiny_data_config: SimpleNamespace, cache_dir: Path) -> Dataset:
 def small_inputs(cache_dir: Path) -> Prepared:
     """The data and the embeddings of `configs/audio.py:runlocal`, in the cache."""
     return precompute(small_config(), cache_dir)
+
+
+@pytest.fixture(scope="session")
+def digits_inputs(cache_dir: Path) -> Prepared:
+    """The data, the trained teacher's embeddings and the pseudo-class targets of `configs/image.py:data=digits_bin,runlocal`, in the cache."""
+    return precompute(digits_config(), cache_dir)

@@ -12,16 +12,18 @@ from jaxkd import pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
-from tests.small import small_config
+from tests.small import digits_config, small_config
 
 
 def main() -> None:
     mode, out = sys.argv[1:3]
     arrays = {"devices": np.array(jax.device_count())}
     for name in sys.argv[3:]:
-        method, _, distance = name.partition("+")
-        config = small_config(method=method)
+        data, _, named = name.rpartition(":")
+        method, _, distance = named.partition("+")
+        config = digits_config(method=method) if data == "digits" else small_config(method=method)
         config.parallel.mode = mode
+        config.crd.negatives = 16
         config.distance.name = distance or "distance_correlation"
         config.distance.group_size = 16
         config.training.time_mask = 20

@@ -21,3 +21,8 @@ def load_config(name: str, argument: str) -> ml_collections.ConfigDict:
 def small_config(*, method: str = "compressed") -> ml_collections.ConfigDict:
     """`configs/audio.py:method=METHOD,runlocal`."""
     return load_config("audio", f"method={method},runlocal")
+
+
+def digits_config(*, method: str = "lelp") -> ml_collections.ConfigDict:
+    """`configs/image.py:data=digits_bin,method=METHOD,runlocal`: scikit-learn's digits, odd or even, with a ResNet trained here as the teacher."""
+    return load_config("image", f"data=digits_bin,method={method},runlocal")

@@ -28,6 +28,15 @@ def buckets(max_tokens: int) -> tuple[int, ...]:
     return (*(length for length in lengths if length < max_tokens), max_tokens)
 
 
+def pad_tokens(rows: Sequence[np.ndarray], max_tokens: int) -> np.ndarray:
+    """Rows of token ids, none longer than `max_tokens`, as one int32 [n, L], padded with 0 on the right to the shortest of `buckets` that holds them."""
+    longest = max(map(len, rows), default=1)
+    padded = np.zeros((len(rows), next(length for length in buckets(max_tokens) if length >= longest)), np.int32)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded
+
+
 class TokenView:
     """Token ids of the examples of a text data set, by id. They are made on the first use and kept at `cache_dir/tokens/NAME-FINGERPRINT`.
 

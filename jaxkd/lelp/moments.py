@@ -149,11 +149,11 @@ class _Accumulator:
     def _append(self, c: int, embedding: np.ndarray, rows: np.ndarray) -> None:
         filled = self._filled[c]
         space = self._blocks[c, filled : filled + len(rows)]
-        if embedding.dtype == np.float32:
-            np.take(embedding, rows, axis=0, out=space, mode="clip")
-        else:
-            space[:] = embedding[rows]
         with np.errstate(invalid="ignore", over="ignore"):
+            if embedding.dtype == np.float32:
+                np.take(embedding, rows, axis=0, out=space, mode="clip")
+            else:
+                space[:] = embedding[rows]
             if not filled and not self._about_centres.count[c]:
                 self._centres[c] = space.mean(axis=0)
             space -= self._centres[c]
@@ -202,7 +202,7 @@ class _Accumulator:
 
 
 def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -> ClassMoments:
-    """Moments of each class in one pass over any number of rows: the state is C D^2 float64, and a buffer of at most 256 MB (or 64 rows a class).
+    """Moments of each class in one pass over any number of rows: the state is 2 C D^2 float64, and a buffer of at most 256 MB (or 64 rows a class).
 
     Args:
       batches: pairs of embeddings [n, D] (floats, read as float32) and class ids [n].

@@ -186,12 +186,12 @@ def random_subspaces(
     require_every_class(moments.count)
     num_classes, dim = moments.mean.shape
     basis = _basis_with_room(classifier_kernel, null_space, num_classes=num_classes, dim=dim, num_directions=num_subclasses)
-    found = []
+    found, covariances = [], moments.covariance()
     for c, principal in enumerate(from_covariance(moments, basis, num_subclasses)):
         used = len(principal.variances)
         gaussian = np.asarray(jax.random.normal(jax.random.fold_in(key, c), (dim, used)), np.float64)
         vectors, _ = np.linalg.qr(project_out(basis, gaussian))
-        covariance = projected_covariance(np.asarray(moments.covariance()[c], np.float64), basis)
+        covariance = projected_covariance(np.asarray(covariances[c], np.float64), basis)
         variances = np.einsum("ds,de,es->s", vectors, covariance, vectors, optimize=True)
         found.append(principal._replace(variances=variances, vectors=vectors))
     return _assemble(found, [np.eye(len(one.variances)) for one in found], num_subclasses=num_subclasses, scale=scale, basis=basis)

@@ -165,6 +165,7 @@ def _remember(bank: Array, directions: jax.Array, index: jax.Array, momentum: fl
     return bank.at[index].set(moved.astype(bank.dtype), mode="drop")
 
 
+@functools.partial(jax.jit, static_argnames=("temperature", "axis_name"))
 def crd_loss(
     student_projection: Array,
     teacher_projection: Array,

@@ -109,6 +109,7 @@ def kd(logits: Array, teacher_logits: Array, *, temperature: float = 4.0, where:
     return temperature**2 * masked_mean(_divergence(logits / temperature, teacher_logits / temperature), mask, axis_name=axis_name)
 
 
+@functools.partial(jax.jit, static_argnames="axis_name")
 def dkd(
     logits: Array,
     teacher_logits: Array,

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxkd.compression import UNIFORM_FAN_IN, TeacherTransformation
 from jaxkd.methods.distance import adapt, distance
@@ -25,7 +26,7 @@ class _Auxiliary(nn.Module):
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> _Outputs:
         settings = self.config.compressed
         width = settings.features or outputs.features.shape[-1]
-        compact = TeacherTransformation(width, settings.transformation, name="transformation")(batch.embedding)
+        compact = TeacherTransformation(width, settings.transformation, name="transformation")(jnp.asarray(batch.embedding))
         teacher_logits = nn.Dense(self.num_labels, kernel_init=UNIFORM_FAN_IN, name="head")(compact.mean(axis=1))
         return _Outputs(adapt(self.config, outputs.features, width), compact, teacher_logits)
 

@@ -15,7 +15,7 @@ class _Auxiliary(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> jax.Array:
-        return adapt(self.config, outputs.features, batch.embedding.shape[-1])
+        return adapt(self.config, outputs.features, batch.embedding_dim)
 
 
 def build(config: Any, context: Context) -> Method:

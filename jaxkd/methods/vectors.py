@@ -28,7 +28,7 @@ class _Projected(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> jax.Array:
-        return nn.Dense(batch.embedding.shape[-1], kernel_init=UNIFORM_FAN_IN, name="projection")(_pooled(outputs.taps[self.tap]))
+        return nn.Dense(batch.embedding_dim, kernel_init=UNIFORM_FAN_IN, name="projection")(_pooled(outputs.taps[self.tap]))
 
 
 class _Variational(nn.Module):
@@ -36,7 +36,7 @@ class _Variational(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        width = batch.embedding.shape[-1]
+        width = batch.embedding_dim
         mean = _pooled(outputs.features)
         for layer in range(2):
             mean = nn.relu(nn.Dense(width, kernel_init=UNIFORM_FAN_IN, name=f"mean_{layer}")(mean))

@@ -33,13 +33,13 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
 
 _MUSICNN = ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg")
 
-TEACHER_PACKAGES = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "minilm", "wordllama": "wordllama"}
+TEACHER_PACKAGES: dict[str, str] = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "minilm", "wordllama": "wordllama"}
 """The package in `jaxkd.data.packages` whose archive `build` takes."""
 
-TEACHER_MODALITY = {**dict.fromkeys(_MUSICNN, "audio"), "minilm": "text", "wordllama": "text"}
+TEACHER_MODALITY: dict[str, str] = {**dict.fromkeys(_MUSICNN, "audio"), "minilm": "text", "wordllama": "text"}
 """What a pretrained teacher embeds."""
 
-TEACHER_AUDIO = dict.fromkeys(_MUSICNN, (16_000, 2.976))
+TEACHER_AUDIO: dict[str, tuple[int, float]] = dict.fromkeys(_MUSICNN, (16_000, 2.976))
 """Sample rate in Hz and shortest clip in seconds that a teacher takes."""
 
 FINETUNED = ("minilm",)

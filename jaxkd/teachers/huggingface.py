@@ -8,6 +8,7 @@ import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ class TextTokenizer:
         if self._tokenizer.encode("").ids != [ids["first"], ids["last"]]:
             raise ArtefactError("the tokenizer does not put its first and last special token around a text: tokenizer.json does not belong to the weights.")
 
-    def encode(self, texts: list[str], max_tokens: int) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str], max_tokens: int) -> list[np.ndarray]:
         """Token ids of each text, first and last special token included: int32 [L], L <= `max_tokens`; a longer text loses its end, and `truncated` counts it.
 
         Raises:
@@ -281,7 +282,7 @@ class TextTokenizer:
         if max_tokens < 3:
             raise ConfigError(f"max_tokens is {max_tokens}, but the first and last special token need 2: it must be at least 3.")
         rows = []
-        for encoding in self._tokenizer.encode_batch_fast(texts):
+        for encoding in self._tokenizer.encode_batch_fast(list(texts)):
             ids = np.asarray(encoding.ids, np.int32)
             if len(ids) > max_tokens:
                 self.truncated += 1

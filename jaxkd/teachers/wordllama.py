@@ -1,6 +1,7 @@
 """WordLlama's static table of token vectors as a teacher: the mean of a text's token vectors, at the cost of tokenising it."""
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,9 @@ class WordLlama:
     def embed(self, texts: list[str]) -> np.ndarray:
         """Texts -> float32 [B, 1, D]."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.array([len(row) for row in rows])
+        lengths = np.array([len(row) for row in rows], np.int64)
         ends = np.concatenate([[0], np.cumsum(lengths)])
-        ids = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64)
         counts = scipy.sparse.csr_array((np.ones(len(ids), np.float32), ids, ends), shape=(len(texts), len(self._table)))
         return ((counts @ self._table) / np.maximum(lengths, 1)[:, None].astype(np.float32))[:, None]
 

@@ -112,7 +112,6 @@ def test_covariance_has_the_divisor_of_numpy_and_no_nan():
         (np.array([[1e30] * D, [-1e30] * D], np.float32), [1, 1], "squares"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow encountered")
 def test_bad_rows_are_named(embedding, labels, message):
     with pytest.raises(DataError, match=message):
         ClassMoments.zeros(C, D).update(embedding, np.array(labels))

@@ -66,7 +66,7 @@ def vid(prediction, embedding, **kwargs):
     return losses.vid(prediction, embedding, RAW_VARIANCE.astype(prediction.dtype), **kwargs)
 
 
-def in_batch_by_class(student, teacher, **kwargs):
+def crd_in_batch(student, teacher, **kwargs):
     return losses.crd_in_batch(student, teacher, classes=teacher[:, 0] > 0, **kwargs)
 
 
@@ -126,8 +126,7 @@ CASES = {
     "pkt": Case(losses.pkt, frames(P), frames(Q), per_frame(formulas.neighbour_divergence)),
     "similarity_preserving": Case(losses.similarity_preserving, frames(P), frames(Q), per_frame(formulas.similarity_difference)),
     "cka": Case(losses.cka, frames(P), frames(Q), per_frame(formulas.kernel_misalignment)),
-    "crd_in_batch": Case(losses.crd_in_batch, VECTORS, TEACHER_VECTORS, functools.partial(formulas.info_nce, allowed=np.ones((B, B), bool))),
-    "crd_in_batch_by_class": Case(in_batch_by_class, VECTORS, TEACHER_VECTORS, info_nce_by_class),
+    "crd_in_batch": Case(crd_in_batch, VECTORS, TEACHER_VECTORS, info_nce_by_class),
     "crd": Case(crd, VECTORS, with_index(TEACHER_VECTORS), memory_contrast),
     "masked_bernoulli_cross_entropy": Case(
         losses.masked_bernoulli_cross_entropy,

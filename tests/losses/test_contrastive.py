@@ -30,10 +30,20 @@ def expected_loss(memory, student, teacher, z=(None, None)) -> float:
     )
 
 
+def step(student, teacher, memory, *, index=INDEX, momentum=0.5, where=None):
+    """One form of call, so that it is compiled once."""
+    return crd_loss(student, teacher, memory, index, NEGATIVES, momentum=momentum, where=np.ones(8, bool) if where is None else where)
+
+
 def test_pairs_that_match_are_told_apart():
     basis = np.eye(WIDTH, dtype=np.float32)
     np.testing.assert_allclose(crd_in_batch(basis, basis), np.log1p((WIDTH - 1) * np.exp(-1 / 0.07)), atol=1e-6)
     np.testing.assert_allclose(crd_in_batch(basis, np.roll(basis, 1, axis=0)), 1 / 0.07 + np.log1p((WIDTH - 1) * np.exp(-1 / 0.07)), rtol=1e-6)
+
+
+def test_in_batch_loss_is_that_of_the_formula():
+    expected = formulas.info_nce(STUDENT.astype(np.float64), TEACHER.astype(np.float64), np.ones((8, 8), bool))
+    np.testing.assert_allclose(crd_in_batch(STUDENT, TEACHER), expected, rtol=1e-5)
 
 
 def test_rows_of_the_same_class_are_no_negatives_in_the_batch():
@@ -50,24 +60,24 @@ def test_memory_starts_with_unit_rows():
 
 
 def test_first_batch_sets_z_which_then_stays():
-    loss, after = crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES)
+    loss, after = step(STUDENT, TEACHER, MEMORY)
     np.testing.assert_allclose(loss, expected_loss(MEMORY, STUDENT, TEACHER), rtol=1e-5)
     chosen = np.concatenate([INDEX[:, None], NEGATIVES], axis=1)
     z = [
         ROWS * np.exp(np.einsum("bd,bmd->bm", unit(side), bank[chosen]) / 0.07).mean() for side, bank in ((STUDENT, MEMORY.teacher), (TEACHER, MEMORY.student))
     ]
     np.testing.assert_allclose([after.student_z, after.teacher_z], z, rtol=1e-5)
-    loss, later = crd_loss(2 * TEACHER, STUDENT, after, INDEX, NEGATIVES)
+    loss, later = step(2 * TEACHER, STUDENT, after)
     np.testing.assert_allclose(loss, expected_loss(after, TEACHER, STUDENT, z=z), rtol=1e-5)
     assert (later.student_z, later.teacher_z) == (after.student_z, after.teacher_z)
 
 
 def test_rows_of_the_batch_are_remembered_with_momentum():
-    _, after = crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES, momentum=0.75)
+    _, after = step(STUDENT, TEACHER, MEMORY, momentum=0.75)
     expected = np.array(MEMORY.student)
     expected[INDEX] = unit(0.75 * expected[INDEX] + 0.25 * unit(STUDENT))
     np.testing.assert_allclose(after.student, expected, rtol=1e-5, atol=1e-6)
-    _, fresh = crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES, momentum=0.0)
+    _, fresh = step(STUDENT, TEACHER, MEMORY, momentum=0.0)
     np.testing.assert_allclose(np.asarray(fresh.teacher)[INDEX], unit(TEACHER), rtol=1e-5, atol=1e-6)
 
 
@@ -76,14 +86,14 @@ def test_masked_rows_are_not_remembered_and_of_repeated_ones_the_first_is():
     index = INDEX.copy()
     index[[0, 4, 6]] = 5
     student = np.where(where[:, None], STUDENT, np.nan)
-    _, after = jax.jit(lambda rows: crd_loss(student, TEACHER, MEMORY, index, NEGATIVES, momentum=0.0, where=rows))(where)
+    _, after = step(student, TEACHER, MEMORY, index=index, momentum=0.0, where=where)
     expected = np.array(MEMORY.student)
     expected[index[[2, 3, 4, 5, 7]]] = unit(STUDENT[[2, 3, 4, 5, 7]])
     np.testing.assert_allclose(after.student, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_without_rows_leaves_the_memory_as_it_is():
-    loss, after = crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES, where=np.zeros(8, bool))
+    loss, after = step(STUDENT, TEACHER, MEMORY, where=np.zeros(8, bool))
     assert loss == 0
     jax.tree.map(np.testing.assert_array_equal, after, MEMORY)
 
@@ -103,13 +113,13 @@ def test_no_gradient_flows_into_or_out_of_the_memory():
 def test_a_bank_that_is_large_for_the_negatives_gives_the_same():
     """Here rows are copied; above the whole bank is multiplied."""
     memory = init_memory(jax.random.key(2), 200, WIDTH)
-    loss, _ = crd_loss(STUDENT, TEACHER, memory, INDEX, NEGATIVES)
+    loss, _ = step(STUDENT, TEACHER, memory)
     np.testing.assert_allclose(loss, expected_loss(memory, STUDENT, TEACHER), rtol=1e-5)
 
 
 def test_every_device_has_the_memory_of_the_global_batch():
     where = np.arange(8) != 5
-    loss, after = crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES, where=where)
+    loss, after = step(STUDENT, TEACHER, MEMORY, where=where)
     parts = [x.reshape((4, 2, *x.shape[1:])) for x in (STUDENT, TEACHER, INDEX, NEGATIVES, where)]
 
     def local(student, teacher, index, negatives, rows):

@@ -92,12 +92,12 @@ def test_two_classes_make_dkd_a_multiple_of_kd():
 
 def test_two_classes_leave_no_gradient_in_the_first_term_of_dist():
     student, teacher = STUDENT[:, :2], TEACHER[:, :2]
-    to_first = gradient(dist, student, teacher, intra_weight=0.0)
-    to_second = gradient(dist, student, teacher, inter_weight=0.0)
+    to_first = gradient(dist, student, teacher, inter_weight=1.0, intra_weight=0.0)
+    to_second = gradient(dist, student, teacher, inter_weight=0.0, intra_weight=1.0)
     assert np.abs(to_first).max() < 1e-6 * np.abs(to_second).max()
     agree = np.mean((student[:, 0] > student[:, 1]) == (teacher[:, 0] > teacher[:, 1]))
     np.testing.assert_allclose(dist(student, teacher, intra_weight=0.0), 2 * (1 - agree), atol=1e-6)
-    assert np.abs(gradient(dist, STUDENT, TEACHER, intra_weight=0.0)).max() > 1e-3
+    assert np.abs(gradient(dist, STUDENT, TEACHER, inter_weight=1.0, intra_weight=0.0)).max() > 1e-3
 
 
 def test_two_classes_leave_standardised_logits_only_their_order():
@@ -129,7 +129,7 @@ def test_dist_terms_are_correlations_across_classes_and_across_rows():
 def test_a_collapsed_student_has_correlation_zero_and_no_gradient():
     collapsed = np.full((9, 5), 0.1, np.float32)
     assert dist(collapsed, TEACHER) == 2
-    assert np.all(gradient(dist, collapsed, TEACHER) == 0)
+    assert np.all(gradient(dist, collapsed, TEACHER, inter_weight=1.0, intra_weight=1.0) == 0)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_a_text_does_not_depend_on_its_neighbours(teacher):
     for i in (0, 59, 149):
         np.testing.assert_allclose(teacher.embed(texts[i : i + 1])[0], together[i], atol=1e-5)
     assert teacher._forward._cache_size() <= len(LENGTHS)
+    assert teacher.embed([]).shape == (0, 1, 384)
 
 
 @pytest.mark.parametrize("max_tokens", [7, 256, 512])

@@ -40,6 +40,7 @@ def test_a_text_does_not_depend_on_its_neighbours(teacher):
     for i, text in enumerate(TEXTS):
         np.testing.assert_array_equal(teacher.embed([text])[0], together[i])
     assert not together[TEXTS.index("")].any()
+    assert teacher.embed([]).shape == (0, 1, 256)
 
 
 def test_description(teacher):
