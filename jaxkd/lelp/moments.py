@@ -23,7 +23,8 @@ def _device_gram(rows: jax.Array) -> jax.Array:
 
 def _gram(rows: np.ndarray) -> np.ndarray:
     """rows^T rows, float32. On a CPU NumPy hands it to BLAS as a symmetric update, which multiplies half as much as XLA's product."""
-    return rows.T @ rows if jax.default_backend() == "cpu" else np.asarray(_device_gram(rows))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return rows.T @ rows if jax.default_backend() == "cpu" else np.asarray(_device_gram(rows))
 
 
 def check_rows(embedding: Array, labels: Array, num_classes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,12 @@ def _divergence(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
 
 
+def _correlation(x: jax.Array, y: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """Pearson's correlation of the rows of x and y [..., n]; 0 where either is constant."""
+    x, y = unit_deviations(jnp.stack([x, y]), where)
+    return jnp.sum(x * y, axis=-1)
+
+
 def softmax_cross_entropy(
     logits: Array, labels: Array, label_mask: Array | None = None, *, where: Array | None = None, axis_name: str | None = None
 ) -> jax.Array:
@@ -195,8 +201,7 @@ def dist(
 
     def batch_loss(p: jax.Array, q: jax.Array, weights: jax.Array) -> jax.Array:
         rows = weights > 0
-        across_classes = jnp.sum(unit_deviations(p) * unit_deviations(q), axis=-1)
-        across_rows = jnp.sum(unit_deviations(p.T, rows) * unit_deviations(q.T, rows), axis=-1)
+        across_classes, across_rows = _correlation(p, q), _correlation(p.T, q.T, rows)
         return inter_weight * (1 - masked_mean(across_classes, rows)) + intra_weight * (1 - jnp.mean(across_rows))
 
     probabilities = jax.nn.softmax(logits / temperature), jax.nn.softmax(teacher_logits / temperature)

@@ -25,9 +25,10 @@ def _scaled(x: jax.Array) -> jax.Array:
 
 
 class _Side(NamedTuple):
-    """One side of RKD: Gram matrix of the centred rows, and distances with their inverses, both 0 between rows that are equal or left out."""
+    """One side of RKD: Gram matrix and squared norms of the centred rows; distances and their inverses, 0 between rows that are equal or left out."""
 
     gram: jax.Array
+    norms: jax.Array
     distances: jax.Array
     inverse: jax.Array
 
@@ -40,7 +41,7 @@ def _side(x: jax.Array, weights: jax.Array) -> _Side:
     squared = norm_sums - 2 * gram
     apart = (squared > 4 * jnp.finfo(x.dtype).eps * norm_sums) & (weights[:, None] * weights[None, :] > 0)
     inverse = jnp.where(apart, jax.lax.rsqrt(jnp.where(apart, squared, 1)), 0)
-    return _Side(gram, squared * inverse, inverse)
+    return _Side(gram, norms, squared * inverse, inverse)
 
 
 def _relative_distances(side: _Side) -> jax.Array:
@@ -48,11 +49,10 @@ def _relative_distances(side: _Side) -> jax.Array:
     return side.distances / jnp.where(mean > 0, mean, 1)
 
 
-def _cosines(side: _Side, anchor: jax.Array) -> jax.Array:
-    """Cosines of the angles (j, anchor, k), [n, n]; 0 where a leg has no length."""
-    to_anchor, inverse = side.gram[anchor], side.inverse[anchor]
-    products = side.gram - to_anchor[:, None] - to_anchor[None, :] + to_anchor[anchor]
-    return products * inverse[:, None] * inverse[None, :]
+def _cosines(side: _Side, anchor: _Side) -> jax.Array:
+    """Cosines of the angles (j, anchor, k), [n, n], anchor = one row of the side; 0 where a leg has no length."""
+    products = side.gram - anchor.gram[:, None] - anchor.gram[None, :] + anchor.norms
+    return products * anchor.inverse[:, None] * anchor.inverse[None, :]
 
 
 def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, *, distance_weight: float, angle_weight: float) -> jax.Array:
@@ -60,16 +60,17 @@ def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, *, distance_weight: flo
     count = jnp.maximum(jnp.sum(weights), 1)
     by_distance = jnp.sum(optax.losses.huber_loss(_relative_distances(student), _relative_distances(teacher))) / count**2
 
-    def by_anchor(anchor: jax.Array) -> jax.Array:
-        return jnp.sum(optax.losses.huber_loss(_cosines(student, anchor), _cosines(teacher, anchor)))
+    def by_anchor(anchors: tuple[_Side, _Side]) -> jax.Array:
+        return jnp.sum(optax.losses.huber_loss(_cosines(student, anchors[0]), _cosines(teacher, anchors[1])))
 
     rows = len(weights)
-    anchors, at_once = jnp.arange(rows), _ENTRIES_AT_ONCE // rows**2
+    at_once = _ENTRIES_AT_ONCE // rows**2
     if at_once >= rows:
-        by_angle = jax.vmap(by_anchor)(anchors)
+        by_angle = jax.vmap(by_anchor)((student, teacher))
     else:
-        by_angle = jax.lax.map(jax.checkpoint(by_anchor), anchors, batch_size=max(1, at_once))
-    return distance_weight * by_distance + angle_weight * jnp.sum(by_angle) / count**3
+        by_angle = jax.lax.map(jax.checkpoint(by_anchor), (student, teacher), batch_size=max(1, at_once))
+    angles = jnp.sum(by_angle) / count**3
+    return distance_weight * by_distance + angle_weight * angles
 
 
 @functools.partial(jax.jit, static_argnames=("group_size", "axis_name"))

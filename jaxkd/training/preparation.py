@@ -129,7 +129,7 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
         pretrained, pretrained_hash = {"encoder": {name: part for name, part in encoder.params.items() if name != "pooler"}}, encoder.weight_hash
 
         def build(axis_name: str | None) -> Any:
-            return SentenceClassifier(encoder.config, outputs)
+            return SentenceClassifier(encoder.config, outputs, axis_name=axis_name)
 
     else:
         inputs = _inputs_of_kind(students.inputs_of(settings.name, dataset.modality), config, dataset, cache_dir)

@@ -78,8 +78,6 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
     def loss(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, Any]]:
         variables = {"params": params["student"], "batch_stats": state.batch_stats}
         dropout = jax.random.fold_in(stream_key(experiment.seed, "dropout"), state.step)
-        if axis_name is not None:
-            dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
         outputs, mutated = experiment.student.apply(variables, rows.inputs, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
         terms, memory = _terms(method, params, outputs, rows, state.memory, method_key, axis_name)
         return terms["loss"], (terms, mutated.get("batch_stats", {}), memory)
