@@ -25,7 +25,7 @@ METHODS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet20", student="resnet8", method="lelp", labels="2000", runlocal=False)
+    values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet8", student="resnet8", method="lelp", labels="1000", runlocal=False)
     if values.labels != "all" and not values.labels.isdecimal():
         raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
     through_tfds = values.data not in SOURCES
@@ -34,14 +34,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.name = "image"
     config.method = values.method
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else "", "binary": through_tfds})
-    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 8000})
-    config.data.update({"valid": 2000, "test": 0, "unseen": 0, "views": 2, "view_flip": not digits})
+    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 9000})
+    config.data.update({"valid": 1000, "test": 0, "unseen": 0, "views": 4, "view_flip": not digits})
     config.student.name = values.student
     config.store.update({"dtype": "float32", "shard_rows": 4096})
     config.teacher.update({"name": values.teacher, "embedding": "", "classifier": "finetuned"})
-    config.training.update({"steps": 1000, "batch_size": 32, "learning_rate": 2e-3, "weight_decay": 1e-4, "mixup_alpha": 0.0, "eval_every_steps": 200})
-    config.teacher_training.update({"steps": 800, "batch_size": 64, "learning_rate": 2e-3, "eval_every_steps": 200})
+    config.training.update({"steps": 1500, "batch_size": 16, "learning_rate": 3e-3, "weight_decay": 1e-4, "mixup_alpha": 0.0, "eval_every_steps": 200})
+    config.teacher_training.update({"steps": 600, "batch_size": 64, "learning_rate": 3e-3, "eval_every_steps": 200})
     config.evaluation.batch_size = 500
+    config.rkd.group_size = 32
     config.compare.methods = METHODS
     config.compare.seeds = (0, 1, 2, 3, 4)
     if digits:
@@ -49,7 +50,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if values.runlocal:
         config.name = "image-runlocal"
         config.student.name = "resnet_tiny" if values.student == "resnet8" else values.student
-        config.teacher.name = "resnet8" if values.teacher == "resnet20" else values.teacher
         config.data.update({"labelled": 100, "unlabelled": 200, "valid": 200, "test": 200})
         config.training.update({"steps": 30, "batch_size": 16, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})

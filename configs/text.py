@@ -49,6 +49,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.teacher.max_tokens = 128 if long_texts else 64
         config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "weight_decay": 0.01})
     config.evaluation.batch_size = 500
+    config.rkd.group_size = 32
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")
     config.compare.seeds = (0, 1, 2, 3, 4)
     if values.runlocal:

@@ -11,7 +11,7 @@ from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
 from jaxkd.training.prepared import Prepared
-from tests.small import digits_config, small_config
+from tests.small import digits_config, small_config, text_config
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +58,9 @@ def small_inputs(cache_dir: Path) -> Prepared:
 def digits_inputs(cache_dir: Path) -> Prepared:
     """The data, the trained teacher's embeddings and the pseudo-class targets of `configs/image.py:data=digits_bin,runlocal`, in the cache."""
     return precompute(digits_config(), cache_dir)
+
+
+@pytest.fixture(scope="session")
+def text_inputs(cache_dir: Path) -> Prepared:
+    """The same of `configs/text.py:runlocal`."""
+    return precompute(text_config(), cache_dir)

@@ -12,7 +12,7 @@ from jaxkd import pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
-from tests.small import digits_config, small_config
+from tests.small import small_config, text_config
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     for name in sys.argv[3:]:
         data, _, named = name.rpartition(":")
         method, _, distance = named.partition("+")
-        config = digits_config(method=method) if data == "digits" else small_config(method=method)
+        config = text_config(method=method) if data == "text" else small_config(method=method)
         config.parallel.mode = mode
         config.crd.negatives = 16
         config.distance.name = distance or "distance_correlation"

@@ -12,7 +12,7 @@ import pytest
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 
-METHODS = ("baseline", "east", "compressed", "compressed+fitnet", "digits:lelp", "digits:crd", "digits:rkd")
+METHODS = ("baseline", "east", "compressed", "compressed+fitnet", "text:lelp", "text:crd", "text:rkd", "text:vid", "text:dist")
 ROOT = Path(__file__).parent.parent
 
 
@@ -26,7 +26,7 @@ def _run(tmp_path: Path, mode: str, devices: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_gradients_do_not_depend_on_devices_or_wrapper(small_inputs, digits_inputs, tmp_path):
+def test_gradients_do_not_depend_on_devices_or_wrapper(small_inputs, text_inputs, tmp_path):
     one = _run(tmp_path, "jit", 1)
     for mode, devices in (("jit", 4), ("pmap", 4)):
         several = _run(tmp_path, mode, devices)

@@ -14,6 +14,9 @@ from jaxkd.types import Array
 RANK_TOLERANCE = 8 * float(np.finfo(np.float32).eps)
 """A direction counts if its variance exceeds this share of the class's total variance (null space or not): below it is rounding."""
 
+NEIGHBOURS = 8
+"""Eigenvectors beyond twice the wanted ones that are refined together with them, so that close eigenvalues are told apart."""
+
 
 class PrincipalDirections(NamedTuple):
     """Of one class.
@@ -46,8 +49,15 @@ def projected_covariance(covariance: np.ndarray, basis: np.ndarray) -> np.ndarra
     return project_out(basis, project_out(basis, covariance).T)
 
 
+def _refined(matrix: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, descending, and eigenvectors [D, k] of a symmetric matrix [D, D] from float32 ones: a power step, then Rayleigh-Ritz, in float64."""
+    basis, _ = np.linalg.qr(matrix @ vectors)
+    values, turn = np.linalg.eigh(basis.T @ matrix @ basis)
+    return values[::-1], (basis @ turn)[:, ::-1]
+
+
 def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
-    """Eigenvectors of N Sigma_c N, by `jnp.linalg.eigh` in float32.
+    """Eigenvectors of N Sigma_c N, by `jnp.linalg.eigh` in float32, the leading ones refined in float64.
 
     Args:
       moments: of every class.
@@ -62,8 +72,8 @@ def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> li
         covariance = np.asarray(covariance, np.float64)
         total = float(np.trace(covariance))
         unit = projected_covariance(covariance, basis) / (total or 1.0)
-        values, vectors = jnp.linalg.eigh(jnp.asarray(unit, jnp.float32))
-        values, vectors = np.asarray(values, np.float64)[::-1], np.asarray(vectors)[:, ::-1]
+        vectors = np.asarray(jnp.linalg.eigh(jnp.asarray(unit, jnp.float32))[1], np.float64)
+        values, vectors = _refined(unit, vectors[:, -(2 * wanted + NEIGHBOURS) :])
         found.append(_select(int(count), np.asarray(mean, np.float64), values * total, vectors, total, wanted, basis))
     return found
 
