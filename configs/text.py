@@ -47,7 +47,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.teacher_training.batch_size = min(32, int(values.labels))
     if values.teacher == "minilm":
         config.teacher.max_tokens = 128 if long_texts else 64
-        config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "weight_decay": 0.01})
+        config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")

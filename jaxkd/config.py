@@ -59,6 +59,7 @@ def _training(**overrides: Any) -> ml_collections.ConfigDict:
         "early_stop_patience": 0,
         "mixup_alpha": 0.3,
         "mixup_mask": "and",
+        "length_pool": 1,
         "frequency_mask": 0,
         "time_mask": 0,
         "eval_every_steps": 100,

@@ -28,7 +28,7 @@ _POSITIVE_INTEGERS = [
         "data.sample_rate data.views store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands text.max_tokens teacher.hidden "
         "teacher.max_tokens lelp.subclasses crd.negatives crd.width evaluation.batch_size evaluation.bootstrap_resamples"
     ).split(),
-    *_of_training("steps batch_size eval_every_steps log_every_steps"),
+    *_of_training("steps batch_size length_pool eval_every_steps log_every_steps"),
 ]
 _NON_NEGATIVE_INTEGERS = [
     *(
@@ -117,8 +117,6 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _validate_distance(flat)
     for part in _TRAININGS:
         _validate_training(flat, part)
-    if flat["distillation.temperature"] != 1.0 and flat["lelp.weight"] != 1.0 and flat["lelp.temperature_on"] == "teacher":
-        raise ConfigError("config.lelp.weight other than 1 splits the divergence by class, which needs one temperature: set lelp.temperature_on='both'.")
     _validate_comparison(flat)
 
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the cache that a session fetches into, and a tiny rendered data set in it."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,19 @@ from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
 from jaxkd.training.prepared import Prepared
 from tests.small import digits_config, small_config, text_config
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each worker of pytest-xdist has a cache of its own, so that no two processes make one thing; archives are fetched once for all."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        shared = default_cache_dir()
+        own = shared / "tests" / worker
+        own.mkdir(parents=True, exist_ok=True)
+        (shared / "packages").mkdir(exist_ok=True)
+        if not (own / "packages").exists():
+            (own / "packages").symlink_to((shared / "packages").resolve())
+        os.environ["JAXKD_CACHE_DIR"] = str(own)
 
 
 @pytest.fixture(scope="session")

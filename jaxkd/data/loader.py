@@ -10,7 +10,7 @@ from jaxkd.data.dataset import Dataset
 from jaxkd.errors import ConfigError
 from jaxkd.types import Batch, Gatherable, TeacherSide
 
-_STREAMS = {"labelled": 1, "unlabelled": 2, "partner": 3, "mixup": 4}
+_STREAMS = {"labelled": 1, "unlabelled": 2, "partner": 3, "mixup": 4, "turn": 5}
 
 
 class TrainBatch(NamedTuple):
@@ -59,12 +59,26 @@ class TrainLoader:
       mixup_alpha: of Beta(alpha, alpha); 0 for no mixup. The partner of a labelled row is uniform over the labelled rows, that of an
         unlabelled one over the unlabelled rows; the weight is max(w, 1 - w).
       seed: of all draws.
+      length_pool: batches that are drawn together and divided by the length of their rows (`inputs.lengths(ids)`), so that little is padding; 1 for none.
 
     Raises:
-      ConfigError: a batch is larger than the data set.
+      ConfigError: a batch is larger than the data set, or rows without lengths are to be pooled by length.
     """
 
-    def __init__(self, dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, *, batch_size: int, unlabelled_ratio: int, mixup_alpha: float, seed: int):
+    def __init__(
+        self,
+        dataset: Dataset,
+        inputs: Gatherable,
+        teacher: TeacherSide,
+        *,
+        batch_size: int,
+        unlabelled_ratio: int,
+        mixup_alpha: float,
+        seed: int,
+        length_pool: int = 1,
+    ):
+        if length_pool > 1 and not hasattr(inputs, "lengths"):
+            raise ConfigError(f"config.training.length_pool is {length_pool}, but only tokens have a length: set it to 1.")
         train = dataset.splits["train"]
         labelled = np.any(dataset.label_mask(train), axis=1)
         self._pools = {
@@ -78,6 +92,7 @@ class TrainLoader:
                 raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{field}.")
         self._sources, self._alpha, self._seed = (dataset, inputs, teacher), mixup_alpha, seed
         self._place = {example: place for place, example in enumerate(train)}
+        self._length_pool = length_pool
 
     @property
     def rows(self) -> int:
@@ -86,11 +101,18 @@ class TrainLoader:
 
     def ids(self, step: int) -> list[str]:
         """The ids of the batch of a step (from 0)."""
-        drawn = []
-        for stream, size in self._sizes.items():
-            pool = self._pools[stream]
-            drawn += [pool[index] for index in stream_indices(len(pool), step * size, size, seed=self._seed, stream=stream)] if size else []
-        return drawn
+        return [example for stream, size in self._sizes.items() if size for example in self._draw(stream, size, step)]
+
+    def _draw(self, stream: str, size: int, step: int) -> list[str]:
+        """The rows of one stream in the batch of a step: those of a pool of batches, shortest first, in batches of random order."""
+        pool, first = self._pools[stream], step - step % self._length_pool
+        indices = stream_indices(len(pool), first * size, self._length_pool * size, seed=self._seed, stream=stream)
+        drawn = [pool[index] for index in indices]
+        if self._length_pool == 1:
+            return drawn
+        order = np.argsort(self._sources[1].lengths(drawn), kind="stable")  # type: ignore[attr-defined]
+        turn = _generator(self._seed, "turn", first).permutation(self._length_pool)[step - first]
+        return [drawn[place] for place in order[turn * size : (turn + 1) * size]]
 
     def _gather(self, ids: list[str]) -> Batch:
         return gather_batch(*self._sources, ids)._replace(index=np.array([self._place[example] for example in ids], np.int32))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data.dataset import Dataset, Split, write_dataset
 from jaxkd.data.banks import Bank, prepared_sf2, train_bank, unseen_bank
 from jaxkd.data.compose import Clip, compose_clips, split_scores
+from jaxkd.data.dataset import Dataset, Split, write_dataset
 from jaxkd.data.fetch import fetch
 from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.data.leakage import shared_samples, shared_scores

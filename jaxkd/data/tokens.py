@@ -1,7 +1,7 @@
 """A text data set as token ids: tokenised once, kept in the cache, read by example id in batches of few lengths."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,20 +176,3 @@ def _verified_manifest(path: Path, fingerprint: str) -> dict[str, Any]:
         if sha256_file(path / name) != digest:
             raise ArtefactError(f"{path / name} was altered after it was written: its sha256 is not {digest}. {remedy}")
     return manifest
-
-
-def length_batches(view: TokenView, ids: Sequence[str], batch_size: int) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Batches of rows of similar length, longest first, so that little is padding and too little memory shows at once.
-
-    Args:
-      view: knows the lengths.
-      ids: each is in one batch.
-      batch_size: rows a batch; the last may have fewer.
-
-    Yields:
-      The places in `ids` of the rows of a batch, int64 [n], and their ids: `results[places] = f(view.gather(batch))` restores the order.
-    """
-    order = np.argsort(-view.lengths(ids), kind="stable")
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        yield places, [ids[place] for place in map(int, places)]

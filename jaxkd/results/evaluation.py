@@ -73,7 +73,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "teacher": teacher,
         "student": student,
         "results": results,
-        "notes": dataset.notes | prepared.inputs.notes,
+        "notes": dataset.notes | prepared.inputs.notes | dict(prepared.notes),
     }
 
 

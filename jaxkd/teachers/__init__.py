@@ -121,14 +121,14 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
       ConfigError: an unknown name, or a teacher that cannot take the data or cannot be trained as asked.
     """
     settings, kind = config.teacher, config.teacher.classifier
+    if kind != "none" and modality == "audio":
+        raise ConfigError(f"config.teacher.classifier is {kind!r}, but audio has many labels a clip, and a classifier gives one class: set it to 'none'.")
     if kind == "finetuned" and settings.name not in TEACHERS:
         check_name("teacher to train", settings.name, (*FINETUNED, *networks))
         return
     if kind == "finetuned" and settings.name not in FINETUNED:
         raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(FINETUNED)}.")
     check(settings.name, settings.embedding)
-    if kind in ("linear", "mlp") and modality == "audio":
-        raise ConfigError(f"config.teacher.classifier is {kind!r}, but the labels of the audio data are many to a clip: set it to 'none'.")
     takes = TEACHER_MODALITY.get(settings.name)
     if modality is not None and takes is not None and takes != modality:
         fitting = [name for name, other in TEACHER_MODALITY.items() if other == modality]

@@ -95,6 +95,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         unlabelled_ratio=settings.unlabelled_ratio if method.needs else 0,
         mixup_alpha=settings.mixup_alpha,
         seed=config.seed,
+        length_pool=settings.length_pool,
     )
     devices.require_divisible(settings.batch_size, "training.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")

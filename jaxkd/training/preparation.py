@@ -13,6 +13,7 @@ from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
 from jaxkd.embeddings.stage import embed_dataset, store_identity
 from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
@@ -39,9 +40,12 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
     if config.teacher.classifier == "none":
         prepared = Prepared(dataset, inputs, frozen_store(config, dataset, cache_dir))
+    elif dataset.task != "multiclass":
+        raise ConfigError(f"config.teacher.classifier is {config.teacher.classifier!r}, but {dataset.name} is {dataset.task} data: set it to 'none'.")
     else:
         teacher, examples = trained_teacher(config, dataset, cache_dir)
-        prepared = Prepared(dataset, inputs, _embed(config, teacher, examples, cache_dir, TRAINED_BATCH), teacher.classifier)
+        store = _embed(config, teacher, examples, cache_dir, TRAINED_BATCH)
+        prepared = Prepared(dataset, inputs, store, teacher.classifier, notes={f"teacher {name}": note for name, note in examples.notes.items()})
     return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
 
 

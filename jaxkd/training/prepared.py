@@ -1,5 +1,7 @@
 """What the precompute stage hands to training: the data, the student's inputs, and what the teacher said."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +41,7 @@ class Prepared(NamedTuple):
       store: the teacher's embeddings; None while the teacher itself is being trained.
       classifier: the teacher's output layer, or None for a teacher without one.
       targets: what the method precomputed, or None.
+      notes: remarks on the teacher for the report.
     """
 
     dataset: Dataset
@@ -46,6 +49,7 @@ class Prepared(NamedTuple):
     store: EmbeddingStore | None = None
     classifier: Classifier | None = None
     targets: Gatherable | None = None
+    notes: Mapping[str, str] = MappingProxyType({})
 
     def teacher_logits(self) -> Table | None:
         """Logits of the classifier for every id of the store, or None without a classifier."""

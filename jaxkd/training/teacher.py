@@ -81,6 +81,7 @@ class ClassifierExamples:
         self.fingerprint = sha256_json([embedded.fingerprint, prepared.inputs.settings])
         self.splits = embedded.splits
         self.gather = prepared.inputs.source.gather
+        self.notes = prepared.inputs.notes
 
 
 def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, network: Any = None, pretrained: Any = None, pretrained_hash: str = "") -> Path:

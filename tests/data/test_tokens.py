@@ -1,5 +1,6 @@
 """Tokens of the descriptions that come with scikit-learn's data sets: 5 texts by line, blank lines included."""
 
+import itertools
 import json
 import zlib
 
@@ -10,8 +11,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.data.hashed_words import HashedWords
-from jaxkd.data.tokens import TokenView, buckets, length_batches
+from jaxkd.data.loader import TrainLoader
+from jaxkd.data.tokens import TokenView, buckets
 from jaxkd.errors import ArtefactError, ConfigError, DataError
+from jaxkd.types import TeacherSide
 
 LINES = [line for name in ("iris", "wine", "breast_cancer", "digits", "diabetes") for line in getattr(datasets, f"load_{name}")().DESCR.splitlines()]
 PARAGRAPHS = [" ".join(LINES[start : start + size]) for start, size in [(0, 1), (1, 2), (3, 8), (11, 20), (31, 40), (71, 100)]]
@@ -199,21 +202,17 @@ def test_a_row_has_a_token(dataset, tmp_path):
         TokenView(dataset, HashedWords(10), 0, tmp_path)
 
 
-def test_length_batches_hold_every_row_once_and_little_padding(dataset, tmp_path):
+def test_batches_pooled_by_length_hold_every_row_once_and_little_padding(dataset, tmp_path):
     view = TokenView(dataset, HashedWords(1024), 64, tmp_path)
-    ids = list(reversed(dataset.splits["test"]))
-    restored = np.zeros(len(ids), np.int64)
-    packed = 0
-    sizes = []
-    for places, batch in length_batches(view, ids, 16):
-        rows = view.gather(batch)
-        restored[places] = (rows > 0).sum(axis=1)
-        packed += rows.size
-        sizes.append(len(batch))
-    np.testing.assert_array_equal(restored, view.lengths(ids))
-    assert sizes == [16] * (len(ids) // 16) + [len(ids) % 16] * (len(ids) % 16 > 0)
-    in_order = sum(view.gather(ids[start : start + 16]).size for start in range(0, len(ids), 16))
-    needed = np.maximum(view.lengths(ids), 16).sum()
-    assert packed < 1.25 * needed
-    assert packed < in_order
-    assert list(length_batches(view, [], 16)) == []
+    dataset.splits["train"] = dataset.splits["test"][: len(dataset.splits["test"]) // 8 * 8]
+    size = len(dataset.splits["train"]) // 8
+    kinds = {"batch_size": size, "unlabelled_ratio": 0, "mixup_alpha": 0.0, "seed": 3}
+    pooled = TrainLoader(dataset, view, TeacherSide(), **kinds, length_pool=8)
+    plain = TrainLoader(dataset, view, TeacherSide(), **kinds)
+    drawn = [pooled.ids(step) for step in range(8)]
+    assert sorted(itertools.chain(*drawn)) == sorted(itertools.chain(*(plain.ids(step) for step in range(8))))
+    assert sum(view.gather(ids).size for ids in drawn) < sum(view.gather(plain.ids(step)).size for step in range(8))
+    spans = sorted((view.lengths(ids).min(), view.lengths(ids).max()) for ids in drawn)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    with pytest.raises(ConfigError, match="only tokens have a length"):
+        TrainLoader(dataset, dataset, TeacherSide(), **kinds, length_pool=8)
