@@ -22,7 +22,7 @@ def classifier_config(config: Any) -> Any:
     subclasses = config.method == "subclass_distillation"
     own.name, own.seed = f"{config.teacher.name}-{config.teacher.classifier}{'-subclasses' if subclasses else ''}", 0
     own.method = methods.SUBCLASS_TEACHER if subclasses else "baseline"
-    own.student.name = {"linear": "linear", "mlp": "mlp_256"}.get(config.teacher.classifier, config.teacher.name)
+    own.student.name = config.teacher.classifier if config.teacher.classifier in ("linear", "mlp") else config.teacher.name
     own.training = copy.deepcopy(config.teacher_training)
     return own
 
@@ -30,7 +30,7 @@ def classifier_config(config: Any) -> Any:
 def classifier_identity(config: Any, prepared: Prepared, pretrained_hash: str) -> dict[str, Any]:
     """What the classifier of a teacher depends on, as JSON values."""
     own = classifier_config(config).to_dict()
-    kept = {name: own[name] for name in ("method", "teacher", "teacher_training", "evaluation", "seed")}
+    kept = {name: own[name] for name in ("method", "teacher", "teacher_training", "seed")}
     kept["teacher"] = {name: value for name, value in kept["teacher"].items() if name not in ("archive", "normalisation")}
     if config.method == "subclass_distillation":
         kept |= {"subclasses": config.lelp.subclasses, "subclass_distillation": own["subclass_distillation"]}
