@@ -187,7 +187,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
     return values
 
 
-def member(config: ml_collections.ConfigDict, method: str, seed: int) -> ml_collections.ConfigDict:
+def member(config: Any, method: str, seed: int) -> Any:
     """The run of one method and seed of a comparison: the config with both set, and with what `compare.settings` says of the method.
 
     An entry of `compare.settings` is a method's name and `field=value` pairs, separated by spaces: "lelp lelp.subclasses=5 distillation.temperature=2.0".
