@@ -28,7 +28,7 @@ def check(config: Any) -> None:
     validate(config)
     check_name("data source", config.data.source, data.SOURCES)
     modality = data.modality_of(config.data.source)
-    for method in (config.method, *config.compare.methods):
+    for method in (config.method, *config.compare.methods, *(entry.split()[0] for entry in config.compare.settings)):
         methods.check(method)
     _check_method(config)
     students.check(config.student.name, modality=modality, features=config.student.features)
@@ -158,8 +158,6 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     """Runs every method of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept."""
     from jaxkd.results.comparison import screen_table, write_comparison
 
-    claim(workdir, _compared(config))
-    start_jax(workdir, cache_dir)
     jobs = [
         (method, seed)
         for seed in config.compare.seeds
@@ -169,6 +167,8 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     members = [configs.member(config, method, seed) for method, seed in jobs]
     for member in members:
         check(member)
+    claim(workdir, _compared(config))
+    start_jax(workdir, cache_dir)
     folders = []
     for number, member in enumerate(members, start=1):
         folder = workdir / "runs" / f"{str(member.method).replace(':', '-')}-seed{member.seed}"

@@ -176,8 +176,8 @@ def _validate_comparison(flat: dict[str, Any]) -> None:
     if not flat["compare.methods"] or not flat["compare.seeds"]:
         raise ConfigError("config.compare.methods and compare.seeds must each name at least one.")
     for entry in flat["compare.settings"]:
-        if not isinstance(entry, str) or entry.partition(" ")[0] not in flat["compare.methods"]:
-            raise ConfigError(f"config.compare.settings has {entry!r}, but an entry begins with a method of compare.methods, then FIELD=VALUE pairs.")
+        if not isinstance(entry, str) or not entry.strip():
+            raise ConfigError(f"config.compare.settings has {entry!r}, but an entry is the name of a method, then FIELD=VALUE pairs.")
     for field in ("compare.methods", "compare.seeds"):
         if len(set(flat[field])) != len(flat[field]):
             raise ConfigError(f"config.{field} is {flat[field]!r}, but names one twice: name each once.")

@@ -1,6 +1,6 @@
 """Fixtures shared by all tests: the cache that a session fetches into, and a tiny rendered data set in it."""
 
-import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,20 +12,13 @@ from jaxkd.data.instruments import INSTRUMENTS
 from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
 from jaxkd.training.prepared import Prepared
-from tests.small import digits_config, small_config, text_config
+from tests.small import small_config, text_config
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Each worker of pytest-xdist has a cache of its own, so that no two processes make one thing; archives are fetched once for all."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker:
-        shared = default_cache_dir()
-        own = shared / "tests" / worker
-        own.mkdir(parents=True, exist_ok=True)
-        (shared / "packages").mkdir(exist_ok=True)
-        if not (own / "packages").exists():
-            (own / "packages").symlink_to((shared / "packages").resolve())
-        os.environ["JAXKD_CACHE_DIR"] = str(own)
+    """A shell that starts the tests in the background makes them, and the programs that they start, deaf to Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +62,6 @@ def small_inputs(cache_dir: Path) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def digits_inputs(cache_dir: Path) -> Prepared:
-    """The data, the trained teacher's embeddings and the pseudo-class targets of `configs/image.py:data=digits_bin,runlocal`, in the cache."""
-    return precompute(digits_config(), cache_dir)
-
-
-@pytest.fixture(scope="session")
 def text_inputs(cache_dir: Path) -> Prepared:
-    """The same of `configs/text.py:runlocal`."""
+    """The data, the trained teacher's embeddings and the pseudo-class targets of `configs/text.py:runlocal`, in the cache."""
     return precompute(text_config(), cache_dir)

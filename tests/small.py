@@ -23,11 +23,6 @@ def small_config(*, method: str = "compressed") -> ml_collections.ConfigDict:
     return load_config("audio", f"method={method},runlocal")
 
 
-def digits_config(*, method: str = "lelp") -> ml_collections.ConfigDict:
-    """`configs/image.py:data=digits_bin,method=METHOD,runlocal`: scikit-learn's digits, odd or even, with a ResNet trained here as the teacher."""
-    return load_config("image", f"data=digits_bin,method={method},runlocal")
-
-
 def text_config(*, method: str = "lelp") -> ml_collections.ConfigDict:
     """`configs/text.py:method=METHOD,runlocal`: 20 Newsgroups by parity, with a classifier on WordLlama embeddings as the teacher."""
     return load_config("text", f"method={method},runlocal")

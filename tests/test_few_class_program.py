@@ -1,7 +1,6 @@
 """The few-class jobs as a user runs them, on real texts and images with real teachers."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxkd.data import prepare
+from jaxkd.files import default_cache_dir
 from jaxkd.results.artefact import load_predictor
 from tests.small import load_config
 from tests.test_program import ROOT, _assert_equal_students, _parameters
@@ -64,38 +64,52 @@ def test_the_text_student_alone_gives_the_scores_of_the_run(text_run, cache_dir)
 def test_comparison_shows_the_room_first_and_lelp_against_every_other(tmp_path):
     few = ("--config.training.steps=4", "--config.training.warmup_steps=1", "--config.compare.seeds=(0,1)")
     methods = "('teacher','baseline','kd','lelp','oracle','random_directions')"
-    settings = "('lelp lelp.subclasses=5',)"
+    settings = "('lelp lelp.subclasses=4','oracle lelp.subclasses=10')"
     arguments = ("--mode=compare", f"--config.compare.methods={methods}", f"--config.compare.settings={settings}", *few)
-    out, _ = _run(DIGITS, tmp_path / "compare", *arguments)
+    out, _ = _run(TEXT, tmp_path / "compare", *arguments)
     assert 0 <= out.index("Room") < out.index("test (200 examples)")
     report = json.loads((tmp_path / "compare" / "report.json").read_text())
     assert report["reference"] == "kd"
     assert set(report["room"]) == {"valid", "test"}
     assert {(row["method"], row["kind"], row["n"]) for row in report["rows"]} >= {("teacher", "reference", 1), ("lelp", "student", 2)}
     own = json.loads((tmp_path / "compare" / "runs" / "lelp-seed1" / "config.json").read_text())
-    assert own["lelp"]["subclasses"] == 5
-    assert json.loads((tmp_path / "compare" / "runs" / "kd-seed1" / "config.json").read_text())["lelp"]["subclasses"] == 10
+    assert own["lelp"]["subclasses"] == 4
+    assert json.loads((tmp_path / "compare" / "runs" / "kd-seed1" / "config.json").read_text())["lelp"]["subclasses"] == 5
 
 
 @pytest.mark.slow
-def test_killed_while_the_teacher_trains_and_continued_equals_never_stopped(tmp_path, cache_dir):
-    longer = ("--config.teacher_training.steps=60", "--config.training.steps=20", "--config.training.warmup_steps=1")
+def test_killed_while_the_teacher_trains_and_continued_equals_never_stopped(tmp_path, cache_dir, text_run):
+    longer = ("--config.teacher_training.steps=600", "--config.teacher_training.eval_every_steps=100", "--config.training.steps=20")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     caches = {workdir: tmp_path / f"cache-{workdir.name}" for workdir in (whole, killed)}
     for cache in caches.values():
-        shutil.copytree(cache_dir / "compiled", cache / "compiled")
-    _run(DIGITS, whole, *longer, f"--cache_dir={caches[whole]}")
-    command = _command(DIGITS, killed, *longer, f"--cache_dir={caches[killed]}")
+        cache.mkdir()
+        for part in ("packages", "compiled", "datasets", "tokens", "stores"):
+            (cache / part).symlink_to((cache_dir / part).resolve())
+    _run(TEXT, whole, *longer, f"--cache_dir={caches[whole]}")
+    command = _command(TEXT, killed, *longer, f"--cache_dir={caches[killed]}")
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(caches[killed].glob("classifiers/*/checkpoints/last/20")):
-        time.sleep(0.005)
+    while process.poll() is None and not list(caches[killed].glob("classifiers/*/checkpoints/last/100")):
+        time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not list(caches[killed].glob("classifiers/*/student"))
-    _run(DIGITS, killed, *longer, f"--cache_dir={caches[killed]}")
+    _run(TEXT, killed, *longer, f"--cache_dir={caches[killed]}")
     _assert_equal_students(*(next(cache.glob("classifiers/*")) for cache in caches.values()))
     _assert_equal_students(whole, killed)
+
+
+@pytest.mark.slow
+def test_image_run_with_views_reports_student_and_teacher(tmp_path):
+    workdir = tmp_path / "run"
+    _run(DIGITS, workdir)
+    report = json.loads((workdir / "report.json").read_text())
+    assert (report["task"], report["modality"], report["clips"]) == ("multiclass", "image", {"valid": 200, "test": 200})
+    assert report["teacher"]["predictions"]["test"]["accuracy"] > 0.7
+    images = prepare(load_config("image", "data=digits_bin,runlocal").data, default_cache_dir()).gather(["test/00000", "test/00001"])
+    with np.load(workdir / "predictions" / "test.npz") as kept:
+        np.testing.assert_allclose(load_predictor(workdir / "student")(images), kept["scores"][:2], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +122,7 @@ def test_killed_while_the_teacher_trains_and_continued_equals_never_stopped(tmp_
         (TEXT, ["--config.training.mixup_alpha=0.2"], "set it to 0"),
         (TEXT, ["--config.lelp.rotation=har"], "must be one of haar, equal, off"),
         (TEXT, ["--config.compare.settings=('lelp lelp.subclases=5',)", "--mode=compare"], "is not FIELD=VALUE of a field"),
-        (TEXT, ["--config.compare.settings=('lep lelp.subclasses=5',)"], "begins with a method of compare.methods"),
+        (TEXT, ["--config.compare.settings=('lep lelp.subclasses=5',)"], "unknown method 'lep'"),
         (DIGITS, ["--config.teacher.name=resnet21"], "Did you mean 'resnet20'?"),
         ("configs/text.py:labels=many", [], "neither a number nor all"),
     ],

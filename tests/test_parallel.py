@@ -12,7 +12,7 @@ import pytest
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 
-METHODS = ("baseline", "east", "compressed", "compressed+fitnet", "text:lelp", "text:crd", "text:rkd", "text:vid")
+METHODS = ("baseline", "east", "compressed", "compressed+fitnet", "text:lelp", "text:crd")
 ROOT = Path(__file__).parent.parent
 
 

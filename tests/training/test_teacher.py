@@ -12,42 +12,42 @@ from jaxkd.training.inference import predict
 from jaxkd.training.preparation import trained_teacher
 from jaxkd.training.probe import fit_probe
 from jaxkd.training.teacher import classifier_config
-from tests.small import digits_config
+from tests.small import text_config
 
 
-def test_logits_from_the_store_are_those_of_the_network(digits_inputs, cache_dir):
-    config = digits_config()
+def test_logits_from_the_store_are_those_of_the_network(text_inputs, cache_dir):
+    config = text_config()
     own = classifier_config(config)
     folder = next((cache_dir / "classifiers").glob(f"{own.name}-*")) / "student"
     variables, described = load_student(folder)
-    assembly = assemble(own, digits_inputs._replace(store=None, classifier=None, targets=None))
+    assembly = assemble(own, text_inputs._replace(store=None, classifier=None, targets=None))
     state = assembly.state._replace(params={**assembly.state.params, "student": variables["params"]}, batch_stats=variables["batch_stats"])
-    ids = digits_inputs.dataset.splits["test"]
-    logits, _ = predict(assembly, assembly.devices.replicate(state), digits_inputs, ids, 50)
-    np.testing.assert_allclose(digits_inputs.teacher_logits().gather(ids), logits, atol=1e-4)
-    assert described["classes"] == list(digits_inputs.dataset.classes)
+    ids = text_inputs.dataset.splits["test"]
+    logits, _ = predict(assembly, assembly.devices.replicate(state), text_inputs, ids, 50)
+    np.testing.assert_allclose(text_inputs.teacher_logits().gather(ids), logits, atol=1e-4)
+    assert described["classes"] == list(text_inputs.dataset.classes)
 
 
-def test_teacher_does_not_depend_on_the_students_seed_or_method(cache_dir, digits_inputs):
-    config = digits_config(method="kd")
+def test_teacher_does_not_depend_on_the_students_seed_or_method(cache_dir, text_inputs):
+    config = text_config(method="kd")
     config.seed = 7
-    teacher, _ = trained_teacher(config, digits_inputs.dataset, cache_dir)
-    assert teacher.weight_hash == digits_inputs.classifier.weight_hash
+    teacher, _ = trained_teacher(config, text_inputs.dataset, cache_dir)
+    assert teacher.weight_hash == text_inputs.classifier.weight_hash
 
 
 @pytest.mark.slow
-def test_teacher_of_subclass_distillation_has_subclasses_of_its_own(cache_dir, digits_inputs):
-    config = digits_config(method="subclass_distillation")
+def test_teacher_of_subclass_distillation_has_subclasses_of_its_own(cache_dir, text_inputs):
+    config = text_config(method="subclass_distillation")
     config.lelp.subclasses = 4
-    teacher, _ = trained_teacher(config, digits_inputs.dataset, cache_dir)
-    assert teacher.classifier.kernel.shape == (digits_inputs.store.dim, 8)
-    embedding = np.zeros((3, digits_inputs.store.dim), np.float32)
+    teacher, _ = trained_teacher(config, text_inputs.dataset, cache_dir)
+    assert teacher.classifier.kernel.shape == (text_inputs.store.dim, 8)
+    embedding = np.zeros((3, text_inputs.store.dim), np.float32)
     folded = softmax(np.asarray(fold_logits(teacher.classifier.logits(embedding), 2)))
     np.testing.assert_allclose(folded, softmax(teacher.classifier.logits(embedding)).reshape(3, 2, 4).sum(axis=-1), rtol=1e-5)
 
 
-def test_probe_over_classes_is_the_multinomial_regression(digits_inputs):
-    dataset, store = digits_inputs.dataset, digits_inputs.store
+def test_probe_over_classes_is_the_multinomial_regression(text_inputs):
+    dataset, store = text_inputs.dataset, text_inputs.store
     of = {}
     for split in ("valid", "test"):
         ids = dataset.splits[split]
