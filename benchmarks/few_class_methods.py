@@ -32,7 +32,8 @@ def trials(method: str) -> list[dict[str, float]]:
     if method in ("kmeans", "agglomerative", "tsne_kmeans", "uniform", "outputs_only"):
         return [{"lelp.subclasses": s, "distillation.temperature": t} for s in (2, 5, 10) for t in (1.0, 2.0)]
     if method == "subclass_distillation":
-        return [{"subclass_distillation.auxiliary_weight": w, "distillation.temperature": t} for w in (0.1, 0.3, 1.0) for t in (1.0, 2.0)]
+        fields = ("lelp.subclasses", "subclass_distillation.auxiliary_weight", "distillation.temperature")
+        return [dict(zip(fields, (10, w, t), strict=True)) for w in (0.1, 0.3, 1.0) for t in (1.0, 2.0)]
     return [{"distillation.temperature": t} for t in TEMPERATURES]
 
 

@@ -38,7 +38,7 @@ SETTINGS = (
     "kmeans lelp.subclasses=10 distillation.temperature=1.0",
     "agglomerative lelp.subclasses=10 distillation.temperature=1.0",
     "tsne_kmeans lelp.subclasses=10 distillation.temperature=1.0",
-    "oracle lelp.subclasses=10 distillation.temperature=3.0",
+    "oracle distillation.temperature=3.0",
     "random_directions lelp.subclasses=10 lelp.subclass_temperature=2.0",
     "permuted lelp.subclasses=10 lelp.subclass_temperature=2.0",
     "uniform lelp.subclasses=2 distillation.temperature=2.0",

@@ -33,6 +33,8 @@ def check(config: Any) -> None:
     _check_method(config)
     students.check(config.student.name, modality=modality, features=config.student.features)
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)
+    if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
+        students.check(config.teacher.name, modality=modality)
     _check_identity(config)
     if config.data.source == "rendered_instruments":
         from jaxkd.data.rendered_config import check_config
@@ -40,8 +42,9 @@ def check(config: Any) -> None:
         check_config(config.data)
     if config.data.source in data.FOLDER_SOURCES and not config.data.folder:
         raise ConfigError(f"config.data.folder is empty, but config.data.source={config.data.source!r} reads it: set --config.data.folder=PATH.")
-    if modality == "text" and config.training.mixup_alpha:
-        raise ConfigError(f"config.training.mixup_alpha is {config.training.mixup_alpha}, but tokens cannot be mixed: set it to 0.")
+    for part in ("training", "teacher_training"):
+        if modality == "text" and config[part].mixup_alpha:
+            raise ConfigError(f"config.{part}.mixup_alpha is {config[part].mixup_alpha}, but tokens cannot be mixed: set it to 0.")
 
 
 def _check_method(config: Any) -> None:

@@ -18,11 +18,13 @@ class Context(NamedTuple):
       task: "multilabel" or "multiclass".
       num_labels: K, labels or classes.
       train_classes: class of each row of the training split: its label, else the teacher's guess, else -1; int32 [N].
+      num_subclasses: S, subclasses of each class of the precomputed targets.
     """
 
     task: str
     num_labels: int
     train_classes: np.ndarray
+    num_subclasses: int = 1
 
 
 def _as_they_are(logits: Array) -> Array:

@@ -46,7 +46,7 @@ def lelp_method(config: Any, context: Context) -> Method:
             axis_name=axis_name,
         )
 
-    return _method("lelp", config, context, distillation, ("logits", "targets"), settings.subclasses)
+    return _method("lelp", config, context, distillation, ("logits", "targets"), context.num_subclasses)
 
 
 def outputs_only(config: Any, context: Context) -> Method:

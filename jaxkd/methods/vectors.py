@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxkd import losses as lib
 from jaxkd.compression import UNIFORM_FAN_IN
+from jaxkd.errors import ConfigError
 from jaxkd.methods.distillation import kd_divergence, require_multiclass
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
@@ -28,6 +29,9 @@ class _Projected(nn.Module):
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> jax.Array:
+        taps = len(outputs.taps)
+        if not -taps <= self.tap < taps:
+            raise ConfigError(f"config.fitnet.tap is {self.tap}, but the student has {taps} tap(s): choose from {-taps} to {taps - 1}.")
         return nn.Dense(batch.embedding_dim, kernel_init=UNIFORM_FAN_IN, name="projection")(_pooled(outputs.taps[self.tap]))
 
 

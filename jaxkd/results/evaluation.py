@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxkd import methods
 from jaxkd.data.dataset import Dataset
-from jaxkd.data.views import base_ids
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_path
@@ -23,7 +22,7 @@ from jaxkd.training.experiment import Assembly, assemble, probabilities
 from jaxkd.training.inference import predict
 from jaxkd.training.inputs import Transform
 from jaxkd.training.preparation import frozen_teacher, trained_teacher
-from jaxkd.training.prepared import Prepared
+from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.training.probe import Probe, fit_probe
 
 SPEED_BATCH = 16
@@ -117,7 +116,7 @@ def mean_embeddings(store: EmbeddingStore, ids: list[str]) -> np.ndarray:
 def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | None) -> tuple[Probe, dict[str, np.ndarray]]:
     """Fits the teacher's linear probe and scores every evaluated split, float32 [n, K] each."""
     assert store is not None
-    ids_of = {split: base_ids(ids) for split, ids in dataset.splits.items()}
+    ids_of = {split: unaugmented(dataset, split) for split in dataset.splits}
     of = {split: (mean_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for split, ids in ids_of.items()}
     probe = fit_probe(of["train"], of["valid"], task=dataset.task)
     return probe, {split: probe.scores(of[split][0]) for split in evaluated_splits(dataset)}

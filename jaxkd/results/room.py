@@ -7,7 +7,8 @@ from jaxkd.results.document import Table
 
 TAUGHT, UNTAUGHT, METRIC = "oracle", "kd", "accuracy"
 HOW_TO_READ = (
-    f"{TAUGHT} teaches the student the true hidden classes, {UNTAUGHT} the teacher's outputs alone. Their difference is the room that a subclass method has. "
+    f"{TAUGHT} teaches the student the true hidden class of every training row, labelled or not, {UNTAUGHT} the teacher's outputs alone. Their difference "
+    "is the room that a subclass method has. "
     "Where its interval includes zero or lies below it, there is no room to be seen: there the subclass methods cannot be expected to show a gain, and "
     "differences among them say little."
 )

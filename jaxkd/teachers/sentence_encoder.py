@@ -1,5 +1,6 @@
 """A pretrained BERT-family encoder as a frozen teacher of sentences (Sentence-BERT, arXiv 1908.10084; MiniLM, arXiv 2002.10957)."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxkd.files import sha256_json
 from jaxkd.models.bert import BertConfig, BertEncoder, mean_over_tokens
 from jaxkd.models.macs import count_macs
 from jaxkd.teachers.huggingface import FILES, TextTokenizer, convert, parse_config, read_json_bytes, read_layout, read_tensors
@@ -34,6 +36,11 @@ class LoadedEncoder(NamedTuple):
     tokenizer: TextTokenizer
     weight_hash: str
     max_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies weights, sizes and tokenizer."""
+        return sha256_json([self.weight_hash, dataclasses.asdict(self.config), self.tokenizer.fingerprint])
 
 
 def load_encoder(archive: Path) -> LoadedEncoder:
@@ -100,7 +107,7 @@ class SentenceEncoder:
         self.max_tokens = encoder.max_tokens
         self.weight_hash = encoder.weight_hash
         self.dim = encoder.config.hidden_size
-        self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens}
+        self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens, "encoder": encoder.fingerprint}
         self._params = {key: value for key, value in encoder.params.items() if key != "pooler"}
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
         self._network = BertEncoder(encoder.config)

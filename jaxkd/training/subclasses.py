@@ -8,15 +8,14 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
-from jaxkd.data.views import base_ids
-from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import save_subspaces
-from jaxkd.training.prepared import Prepared
+from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLOCK_ROWS = 4096
 CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "tsne_kmeans": splits.tsne_kmeans}
 
@@ -28,7 +27,7 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     `cache_dir/subclasses/METHOD-FINGERPRINT` with the subspaces that they come from.
 
     Raises:
-      ConfigError: options of `config.lelp` that the data or the embedding cannot give.
+      ConfigError: options of `config.lelp` that the embedding cannot give.
       ArtefactError: what lies in the cache was altered.
     """
     if config.method not in methods.PSEUDO_CLASS or prepared.store is None or prepared.classifier is None:
@@ -70,11 +69,10 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     num_classes, sizes = len(dataset.classes), {"num_classes": len(dataset.classes), "num_subclasses": settings.subclasses}
     if config.method == "uniform":
         return None, splits.uniform(len(ids), **sizes)
-    classes = _classes(config, prepared, ids)
+    fitted = np.isin(ids, unaugmented(dataset, "train"))
+    classes = np.where(fitted, _classes(config, prepared, ids), -1)
     if config.method == "oracle":
-        if not dataset.fine_classes:
-            raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
-        return None, splits.oracle(dataset.fine_labels(ids), classes, **sizes)
+        return None, splits.oracle(dataset.fine_labels(ids), classes, num_classes=num_classes)
     embedding = store.gather(ids)[:, 0].astype(np.float32)
     if config.method in CLUSTERED:
         return None, CLUSTERED[config.method](embedding, classes, seed=config.seed, **sizes)
@@ -83,19 +81,18 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     probs = [lelp.subclass_probs(subspaces, embedding[i : i + BLOCK_ROWS], subclass_temperature=settings.subclass_temperature) for i in blocks]
     values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
     if config.method == "permuted":
-        values = splits.permuted(values, classes, seed=config.seed)
+        train = np.isin(ids, dataset.splits["train"])
+        values[train] = splits.permuted(values[train], _classes(config, prepared, ids)[train], seed=config.seed)
     return subspaces, values
 
 
 def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
-    """The class that each row counts for in the fit; -1 for rows that are not fitted on: other splits, augmented views. int32 [n]."""
+    """The class of each row: its label or the teacher's, as `config.lelp.classes_from` says; int32 [n]."""
     dataset, logits = prepared.dataset, prepared.teacher_logits()
     assert logits is not None
     labels, mask = dataset.labels(ids), dataset.label_mask(ids)
     teacher = np.asarray(lelp.fold_logits(logits.values, labels.shape[1]))
-    classes = lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
-    train = set(base_ids(dataset.splits["train"]))
-    return np.where([example in train for example in ids], classes, -1).astype(np.int32)
+    return lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
 
 
 def _subspaces(config: Any, prepared: Prepared, embedding: np.ndarray, classes: np.ndarray) -> lelp.Subspaces:

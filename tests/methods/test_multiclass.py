@@ -44,7 +44,7 @@ def _build(name: str, **overrides):
     config.crd.negatives = 5
     config.crd.width = 6
     config.update_from_flattened_dict(overrides)
-    return methods.build(name, ml_collections.FrozenConfigDict(config), Context("multiclass", CLASSES, np.arange(ROWS, dtype=np.int32) % CLASSES))
+    return methods.build(name, ml_collections.FrozenConfigDict(config), Context("multiclass", CLASSES, np.arange(ROWS, dtype=np.int32) % CLASSES, SUBCLASSES))
 
 
 def _outputs(method) -> StudentOutputs:
