@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxkd.data import fetch as fetch_module
-from jaxkd.data.fetch import fetch, is_cached
+from jaxkd.data.fetch import _command, fetch, is_cached
 from jaxkd.data.packages import PACKAGES, Package
 from jaxkd.errors import FetchError, ResourceError
 from jaxkd.files import sha256_file
@@ -144,3 +144,10 @@ def test_full_disk(client, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(ResourceError, match=r"fetching some-bank needs"):
         fetch(PACKAGE, tmp_path)
+
+
+def test_a_wheel_of_one_platform_is_asked_for_by_its_tags(tmp_path):
+    """Whatever Python runs, the archive must be the one whose checksum is known."""
+    command = " ".join(_command(PACKAGES["wordllama"], tmp_path))
+    assert "--python-version 311 --abi cp311 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 wordllama==" in command
+    assert "--platform" not in " ".join(_command(PACKAGES["musicnn"], tmp_path))
