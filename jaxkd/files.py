@@ -5,10 +5,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from jaxkd.errors import ArtefactError, ResourceError
 
@@ -72,6 +75,30 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
         _sync_directory(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | os.PathLike, what: str) -> Iterator[None]:
+    """Keeps other processes out of the same block on the same folder; says so on the screen where it has to wait.
+
+    The lock is the operating system's (`folder/.lock`): that of a process that was killed is gone with it.
+
+    Args:
+      folder: made if it is not there.
+      what: is done to the folder; for the message.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"Another process is {what} in {folder}: waiting for it.", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -34,8 +34,9 @@ signal.signal(signal.SIGTERM, _exit_at_once)
 from absl import app, flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from jaxkd.errors import ConfigError, Interrupted, JaxkdError  # noqa: E402
+from jaxkd.errors import ConfigError, JaxkdError  # noqa: E402
 from jaxkd.files import default_cache_dir  # noqa: E402
+from jaxkd.training.interrupt import interrupt  # noqa: E402
 
 MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
 
@@ -69,8 +70,8 @@ def _run(arguments: list[str]) -> None:
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else pipeline.default_workdir(config, _MODE.value)
     if _MODE.value != "report":
         import jax  # noqa: F401
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     if _MODE.value == "compare":
         pipeline.compare(config, workdir, cache_dir)
     else:
@@ -105,10 +106,6 @@ def _parse_message(error: Exception) -> str:
     if text.startswith("'") and text.endswith("'"):
         text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
     return " ".join(text.split()).rstrip(" .?") + ". See --help."
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
-    raise Interrupted("SIGTERM: finished stages are kept; the same command goes on from there.", 143)
 
 
 def main() -> None:

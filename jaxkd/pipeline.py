@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxkd import config as configs
 from jaxkd import data, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError
-from jaxkd.files import as_json, read_json, write_json
+from jaxkd.files import as_json, exclusive, read_json, write_json
 from jaxkd.plugins import check_name
 from jaxkd.validation import validate
 from jaxkd.workdir import claim, claim_inputs, start_jax, timed
@@ -80,10 +80,11 @@ def _compared(config: Any) -> dict[str, Any]:
 
 
 def precompute(config: Any, cache_dir: Path) -> "Prepared":
-    """Prepares the data, embeds it once, and fits what the method needs; all is found again in the cache."""
+    """Prepares the data, embeds it once, and fits what the method needs; all is found again in the cache. One process at a time does it."""
     from jaxkd.training.preparation import prepare
 
-    return prepare(config, Path(cache_dir))
+    with exclusive(cache_dir, "preparing data"):
+        return prepare(config, Path(cache_dir))
 
 
 def _require_evaluated(workdir: Path) -> None:

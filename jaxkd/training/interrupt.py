@@ -3,17 +3,32 @@
 import signal
 import threading
 from types import FrameType
+from typing import NoReturn
 
 from jaxkd.errors import Interrupted
 
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_raised: list[signal.Signals] = []
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Handler of SIGINT and SIGTERM between stages: raises, and lets the next `InterruptGuard` know, since a library may swallow what is raised in a callback.
+
+    Raises:
+      KeyboardInterrupt: on SIGINT.
+      Interrupted: on SIGTERM.
+    """
+    _raised.append(signal.Signals(number))
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Interrupted("SIGTERM: finished stages are kept; the same command goes on from there.", _STATUS[signal.SIGTERM])
 
 
 class InterruptGuard:
     """While entered, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once. In other threads it does nothing."""
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.received: signal.Signals | None = _raised[-1] if _raised else None
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "InterruptGuard":

@@ -1,0 +1,44 @@
+"""Signals between stages and during training."""
+
+import signal
+
+import pytest
+
+from jaxkd.errors import Interrupted
+from jaxkd.training import interrupt
+from jaxkd.training.interrupt import InterruptGuard
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    monkeypatch.setattr(interrupt, "_raised", [])
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "error", "status"), [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, Interrupted, 143)])
+def test_what_a_callback_swallows_stops_the_training_that_follows(number, error, status):
+    signal.signal(number, interrupt.interrupt)
+    with pytest.raises(error):
+        signal.raise_signal(number)
+    with InterruptGuard() as guard:
+        assert guard.received is number
+        assert guard.error("saved.").exit_status == status
+
+
+def test_a_signal_in_training_is_noted_and_the_second_ctrl_c_interrupts():
+    with InterruptGuard() as guard:
+        assert guard.received is None
+        signal.raise_signal(signal.SIGINT)
+        assert guard.received is signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with InterruptGuard():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
