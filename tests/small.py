@@ -1,11 +1,17 @@
 """The tiny experiment that whole-program tests share: `configs/audio.py:runlocal`, on real rendered clips and the real teacher."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import ml_collections
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def user_environment(**variables: str) -> dict[str, str]:
+    """The environment of a program as a user starts it: compiled in full."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | variables
 
 
 def load_config(name: str, argument: str) -> ml_collections.ConfigDict:

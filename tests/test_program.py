@@ -16,14 +16,19 @@ import pytest
 from jaxkd.data.fetch import fetch
 from jaxkd.data.packages import PACKAGES
 from jaxkd.results.artefact import load_predictor
+from tests.small import user_environment
 
 ROOT = Path(__file__).parent.parent
 # ml_collections loads a config file by a deprecated method
 COMMAND = [sys.executable, "-W", "error", "-W", "ignore:the load_module() method:DeprecationWarning", "-m", "jaxkd.main", "--config=configs/audio.py:runlocal"]
 
+QUICK = "--config.evaluation.bootstrap_resamples=100"
+
 
 def _start(workdir: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([*COMMAND, f"--workdir={workdir}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*COMMAND, f"--workdir={workdir}", *arguments], cwd=ROOT, env=user_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _run(workdir: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
@@ -109,7 +114,7 @@ def test_again_prints_the_report_and_trains_nothing(finished):
 @pytest.mark.slow
 def test_killed_anywhere_and_continued_equals_never_stopped(small_inputs, tmp_path):
     """kill -9 as each of these appears: a best checkpoint before the last one, a last one, the student, the predictions."""
-    arguments = ("--config.training.steps=80",)
+    arguments = ("--config.training.steps=80", QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     _run(whole, *arguments)
     kills = 0
@@ -172,13 +177,13 @@ def test_no_tensorflow_is_imported(small_inputs, tmp_path):
         f"pipeline.check(config); pipeline.run(config, Path({str(tmp_path)!r}), default_cache_dir())\n"
         "assert 'tensorflow' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=user_environment(), check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
 def test_compare_makes_one_table_and_keeps_finished_runs(small_inputs, tmp_path):
     workdir = tmp_path / "compare"
-    arguments = ("--mode=compare", "--config.training.steps=6", "--config.compare.methods=('probe','baseline','east')", "--config.compare.seeds=(0,1)")
+    arguments = ("--mode=compare", "--config.training.steps=6", "--config.compare.methods=('probe','baseline','east')", "--config.compare.seeds=(0,1)", QUICK)
     out, _ = _run(workdir, *arguments)
     for method in ("probe", "baseline", "east"):
         assert method in out

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import dcor
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.metrics import log_loss
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
 from jaxkd import losses
+from tests.dcor_oracle import dcor
 from tests.losses import formulas
 
 B, T, P, Q, K = 12, 2, 5, 7, 4

@@ -10,15 +10,12 @@ import pytest
 
 from tests.losses.cases import CASES, B, Case, flat
 
-# Nearly all of the time goes into compiling: little of it here. `test_jit_and_a_mask_of_all_rows_change_nothing` has the ordinary kind.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
-
 pytestmark = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @functools.cache
 def compiled(loss: Callable[..., jax.Array]):
-    return quick_jit(jax.value_and_grad(lambda x, y, where: loss(x, y, where=where), argnums=(0, 1)))
+    return jax.jit(jax.value_and_grad(lambda x, y, where: loss(x, y, where=where), argnums=(0, 1)))
 
 
 def value_and_gradients(case: Case, student, teacher, where=None):
@@ -53,7 +50,7 @@ def test_jit_and_a_mask_of_all_rows_change_nothing(case: Case):
 
 def test_vmap_is_a_loop(case: Case):
     students = np.stack([case.student, np.roll(case.student, 2, axis=0)])
-    mapped = quick_jit(jax.vmap(jax.value_and_grad(case.loss), in_axes=(0, None)))(students, case.teacher)
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(case.loss), in_axes=(0, None)))(students, case.teacher)
     for i, student in enumerate(students):
         value, (gradient, _) = value_and_gradients(case, student, case.teacher)
         np.testing.assert_allclose(mapped[0][i], value, rtol=1e-6)
@@ -123,6 +120,6 @@ def test_split_over_an_axis_it_is_the_global_loss(case: Case):
     def local(student, teacher, rows):
         return jax.value_and_grad(lambda weights: case.loss(student @ weights, teacher, where=rows, axis_name="devices"))(mix)
 
-    values, gradients = quick_jit(jax.vmap(local, axis_name="devices"))(*split)
+    values, gradients = jax.jit(jax.vmap(local, axis_name="devices"))(*split)
     np.testing.assert_allclose(values, np.full(3, value), rtol=1e-6)
     np.testing.assert_allclose(np.mean(gradients, axis=0), gradient, rtol=1e-4, atol=1e-7)

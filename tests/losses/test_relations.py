@@ -1,4 +1,3 @@
-import dcor
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ from sklearn.decomposition import PCA
 
 from jaxkd.errors import ConfigError
 from jaxkd.losses import EAST_EPS, cosine_distance_difference, distance_correlation_loss, distance_correlation_sqr
+from tests.dcor_oracle import dcor
 
 Z = np.array([[0, 0], [1, 0], [0, 2], [3, 1]], np.float64)
 E = np.array([[1, 0, 2], [3, 1, 0], [2, 2, 2], [0, 1, 5]], np.float64)

@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier
 
 from jaxkd.errors import ConfigError
 from jaxkd.models.bag_of_embeddings import BagOfEmbeddings
+from jaxkd.models.bag_of_words import BagOfWords, sublinear_frequencies
 from jaxkd.models.mlp import MLP
 from jaxkd.models.text_cnn import TextCNN
 from jaxkd.models.text_transformer import TextTransformer, attention
@@ -36,13 +37,15 @@ def token_rows(lines, length):
 TOKENS = token_rows(LINES[:20], 24)
 
 NETWORKS = {
+    "words": BagOfWords(3, VOCABULARY, 8),
     "bag": BagOfEmbeddings(3, VOCABULARY, 8),
     "deep_bag": BagOfEmbeddings(3, VOCABULARY, 8, hidden=(6, 5)),
     "cnn": TextCNN(3, VOCABULARY, 8, filters=5),
     "transformer": TextTransformer(3, VOCABULARY, 8, layers=2, heads=2, mlp_width=16, positions=64),
 }
-TAPS = {"bag": [8], "deep_bag": [8, 6, 5], "cnn": [15], "transformer": [8, 8]}
+TAPS = {"words": [8], "bag": [8], "deep_bag": [8, 6, 5], "cnn": [15], "transformer": [8, 8]}
 PARAMETERS = {
+    "words": VOCABULARY * 8 + 8 + 9 * 3,
     "bag": VOCABULARY * 8 + 8 + 9 * 3,
     "deep_bag": VOCABULARY * 8 + 8 + 9 * 6 + 7 * 5 + 6 * 3,
     "cnn": VOCABULARY * 8 + (3 + 4 + 5) * 8 * 5 + 3 * 5 + 16 * 3,
@@ -134,6 +137,14 @@ def test_dropout_is_of_training_alone(name):
     assert not np.allclose(first.logits, other.logits)
     head = variables["params"]["head"]
     np.testing.assert_allclose(first.logits, np.asarray(first.features[:, 0]) @ head["kernel"] + head["bias"], rtol=1e-5, atol=1e-5)
+
+
+def test_word_counts_are_scikit_learns_sublinear_frequencies():
+    expected = TfidfTransformer(use_idf=False, sublinear_tf=True).fit_transform(COUNTS).toarray()
+    ours = sublinear_frequencies(token_rows([*LINES, ""], 64), VOCABULARY)
+    np.testing.assert_allclose(ours[:-1, 1:], expected, rtol=1e-6)
+    assert not np.any(ours[:, 0])
+    assert not np.any(ours[-1])
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from jaxkd.training.state import TrainState
 
 DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
     "flipped": lambda file, data: file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]),
-    "truncated": lambda file, data: file.write_bytes(data[: len(data) // 2]),
     "deleted": lambda file, data: file.unlink(),
 }
 
