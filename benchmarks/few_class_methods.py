@@ -3,7 +3,8 @@
 Command: python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class --tune   (chooses; prints the settings for compare.settings)
          python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class         (compares with the settings of the config file)
 
-Every method has the same budget: TRIALS runs of one seed, the best by validation accuracy. Finished runs are kept, so the command can be stopped.
+Every method has the same budget: `--trials` runs of one seed (of `--trial_steps` steps, where the student is slow), the best by validation accuracy.
+Finished runs are kept, so the command can be stopped.
 """
 
 import argparse
@@ -16,34 +17,36 @@ from jaxkd import config as configs
 from jaxkd import methods, pipeline
 from jaxkd.files import default_cache_dir, read_json
 
-TRIALS = 6
-TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-WEIGHTS = {"embedding_distillation": (0.1, 1.0, 10.0), "fitnet": (0.1, 1.0, 10.0), "vid": (0.01, 0.1, 1.0), "rkd": (0.01, 0.1, 1.0), "crd": (0.01, 0.1, 0.8)}
+TEMPERATURES = (1.0, 2.0, 4.0, 1.5, 3.0, 6.0)
+WEIGHTS = {"embedding_distillation": (1.0, 0.1, 10.0), "fitnet": (1.0, 0.1, 10.0), "vid": (0.1, 0.01, 1.0), "rkd": (0.1, 0.01, 1.0), "crd": (0.1, 0.01, 0.8)}
+SUBCLASSES = (5, 10, 2)
 
 
 def trials(method: str) -> list[dict[str, float]]:
-    """The settings that are tried for a method, TRIALS of them."""
+    """The settings that are tried for a method, the likeliest first."""
     if method == "baseline":
-        return [{"training.learning_rate": rate} for rate in (3e-3, 1e-2, 2e-2, 3e-2, 4e-2, 6e-2)]
+        return [{"training.learning_rate": rate} for rate in (1e-2, 3e-3, 2e-2, 5e-3, 3e-2, 1e-3)]
     if method in WEIGHTS:
-        return [{f"{method}.weight": weight, "distillation.temperature": t} for weight in WEIGHTS[method] for t in (1.0, 2.0)]
+        return [{f"{method}.weight": weight, "distillation.temperature": t} for t in (1.0, 2.0) for weight in WEIGHTS[method]]
     if method in ("lelp", "random_directions", "permuted"):
-        return [{"lelp.subclasses": s, "lelp.subclass_temperature": beta} for s in (5, 10) for beta in (0.5, 1.0, 2.0)]
+        return [{"lelp.subclasses": s, "lelp.subclass_temperature": beta} for beta in (1.0, 2.0) for s in SUBCLASSES]
     if method in ("kmeans", "agglomerative", "tsne_kmeans", "uniform", "outputs_only"):
-        return [{"lelp.subclasses": s, "distillation.temperature": t} for s in (2, 5, 10) for t in (1.0, 2.0)]
+        return [{"lelp.subclasses": s, "distillation.temperature": t} for t in (1.0, 2.0) for s in SUBCLASSES]
     if method == "subclass_distillation":
         fields = ("lelp.subclasses", "subclass_distillation.auxiliary_weight", "distillation.temperature")
-        return [dict(zip(fields, (10, w, t), strict=True)) for w in (0.1, 0.3, 1.0) for t in (1.0, 2.0)]
+        return [dict(zip(fields, (s, w, 1.0), strict=True)) for s in (5, 10) for w in (0.3, 1.0, 0.1)]
     return [{"distillation.temperature": t} for t in TEMPERATURES]
 
 
-def tune(config: Any, workdir: Path, cache: Path) -> list[str]:
+def tune(config: Any, workdir: Path, cache: Path, number_of_trials: int, steps: int) -> list[str]:
     """Trains each trial of each method once and returns the entries of `compare.settings` of the best."""
     chosen = []
     for method in (name for name in config.compare.methods if name not in methods.REFERENCES):
         scores = []
-        for number, settings in enumerate(trials(method)):
+        tried = trials(method)[:number_of_trials]
+        for number, settings in enumerate(tried):
             own = configs.member(config, method, config.compare.seeds[0])
+            own.training.steps = steps or own.training.steps
             own.update_from_flattened_dict(settings)
             pipeline.check(own)
             folder = workdir / "trials" / f"{method}-{number}"
@@ -51,7 +54,7 @@ def tune(config: Any, workdir: Path, cache: Path) -> list[str]:
             lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
             scores.append(max(line["values"]["accuracy"] for line in lines if line["split"] == "valid"))
         best = max(range(len(scores)), key=scores.__getitem__)
-        entry = " ".join([method, *(f"{field}={value}" for field, value in trials(method)[best].items())])
+        entry = " ".join([method, *(f"{field}={value}" for field, value in tried[best].items())])
         print(f"{entry:80} valid accuracy {scores[best]:.4f}   of {', '.join(f'{score:.4f}' for score in scores)}", flush=True)
         chosen.append(entry)
     return chosen
@@ -63,6 +66,8 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="a file of configs/ and its argument: text.py:data=rotten_tomatoes,labels=300")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--tune", action="store_true", help="choose the settings of each method on the validation split")
+    parser.add_argument("--trials", type=int, default=6, help="runs for each method")
+    parser.add_argument("--trial_steps", type=int, default=0, help="training steps of a trial (default: those of the config)")
     parser.add_argument("--methods", nargs="*", help="instead of those of the config")
     arguments = parser.parse_args()
     file, _, argument = arguments.config.partition(":")
@@ -73,7 +78,8 @@ def main() -> None:
     cache = default_cache_dir()
     if arguments.tune:
         config.compare.settings = ()
-        print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "settings": tune(config, arguments.workdir, cache)}))
+        settings = tune(config, arguments.workdir, cache, arguments.trials, arguments.trial_steps)
+        print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "settings": settings}))
         return
     pipeline.check(config)
     pipeline.compare(config, arguments.workdir / "compare", cache)

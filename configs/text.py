@@ -24,7 +24,6 @@ METHODS = (
 
 # Chosen on the validation split by `python -m benchmarks.few_class_methods --config=text.py --workdir=DIR --tune`, six trials a method.
 SETTINGS = (
-    "baseline training.learning_rate=0.03",
     "kd distillation.temperature=1.0",
     "dkd distillation.temperature=1.0",
     "dist distillation.temperature=4.0",
@@ -57,12 +56,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.name = "text"
     config.method = values.method
     config.data.update({"source": values.data, "classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
-    config.data.update({"valid": 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
-    config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 256 if long_texts else 48})
+    config.data.update({"valid": 2000 if values.data.startswith("newsgroups") else 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
+    config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 48})
+    if long_texts:
+        config.text.max_tokens = 1024 if student == "bag_of_words_tiny" else 256
     config.student.update({"name": student, "features": values.features})
     config.store.update({"dtype": "float32", "shard_rows": 4096})
     config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": "finetuned" if values.teacher == "minilm" else "mlp"})
-    config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 3e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
+    config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 1e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
     config.training.update({"eval_every_steps": 200, "log_every_steps": 100})
     config.teacher_training.update({"steps": 1000, "batch_size": 128, "learning_rate": 1e-3, "eval_every_steps": 100, "weight_decay": 1e-2})
     if values.labels != "all":
@@ -73,6 +74,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
+    config.crd.negatives = 1024
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")
     config.compare.seeds = (0, 1, 2, 3, 4)
     if values.data == "newsgroups_bin" and values.teacher == "wordllama" and not values.student:

@@ -64,6 +64,21 @@ def null_basis(kernel: Array | None, null_space: str, *, num_classes: int, dim: 
     return vectors[:, :rank]
 
 
+def least_rank(null_space: str, num_classes: int) -> int:
+    """Rank of what the classifier of a teacher that can tell C classes apart reads at the least: the differences of its rows span C - 1 dimensions."""
+    return 0 if null_space == "off" else num_classes - 1
+
+
+def require_room(num_directions: int, dim: int, rank: int) -> None:
+    """Raises ConfigError if more directions are asked for than the null space of a classifier of this rank has in `dim` dimensions."""
+    room = dim - rank
+    if num_directions > room:
+        raise ConfigError(
+            f"{num_directions} directions are asked for, but the {dim} dimensions of the embedding less the {rank} that the classifier reads leave "
+            f"{room}: use at most {room}" + (", null_space='differences' or 'off'." if rank else ".")
+        )
+
+
 def project_out(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """N x for the columns of `vectors` [D, k], with N = I - U U^T and U = `basis` [D, r]."""
     return vectors - basis @ (basis.T @ vectors)

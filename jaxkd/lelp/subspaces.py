@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd.errors import ConfigError, DataError, unknown_name
 from jaxkd.lelp.moments import ClassMoments, class_moments
-from jaxkd.lelp.null_space import null_basis, pair_kernel, project_out
+from jaxkd.lelp.null_space import null_basis, pair_kernel, project_out, require_room
 from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, projected_covariance, require_every_class
 from jaxkd.lelp.rotation import ROTATIONS, coordinate_map
 from jaxkd.types import Array
@@ -80,12 +80,7 @@ def _require_options(num_subclasses: int, rotation: str, scale: str, simplex: bo
 
 def _basis_with_room(kernel: Array | None, null_space: str, *, num_classes: int, dim: int, num_directions: int) -> np.ndarray:
     basis = null_basis(kernel, null_space, num_classes=num_classes, dim=dim)
-    room = dim - basis.shape[1]
-    if num_directions > room:
-        raise ConfigError(
-            f"{num_directions} directions are asked for, but the {dim} dimensions of the embedding less the {basis.shape[1]} that the classifier reads leave "
-            f"{room}: use at most {room}" + (", null_space='differences' or 'off'." if basis.shape[1] else ".")
-        )
+    require_room(num_directions, dim, basis.shape[1])
     return basis
 
 

@@ -38,6 +38,9 @@ NEED_CLASSIFIER = ("teacher", *(name for name in METHODS if name not in ("baseli
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
 """Methods whose targets are precomputed subclass probabilities."""
 
+SUBSPACES = ("lelp", "random_directions", "permuted")
+"""Pseudo-class methods whose subclasses come from directions in the null space of the teacher's classifier."""
+
 SUBCLASS_TEACHER = "jaxkd.methods.pseudo_class:subclass_teacher"
 """How the teacher of Subclass Distillation is trained."""
 

@@ -15,9 +15,6 @@ def mean_over_tokens(x: jax.Array, mask: jax.Array) -> jax.Array:
 class BagOfEmbeddings(nn.Module):
     """Mean of word embeddings, bias, ReLU, further hidden layers, head.
 
-    Without further hidden layers it is a network of one hidden layer on word frequencies: the embeddings are its kernel. They are looked up, since
-    on a CPU the product with a matrix of counts is no faster with 1,024 words and several times slower with 16,384.
-
     Attributes:
       num_outputs: K, the size of the head.
       vocabulary: V; token ids are in 0 .. V - 1, 0 is padding. A larger id gives NaN.

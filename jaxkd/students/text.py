@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from jaxkd.errors import ConfigError
 from jaxkd.models.bag_of_embeddings import BagOfEmbeddings
+from jaxkd.models.bag_of_words import BagOfWords
 from jaxkd.models.text_cnn import TextCNN
 from jaxkd.models.text_transformer import TextTransformer
 
 
-def bag_of_words_tiny(*, num_outputs: int, axis_name: str | None = None, vocabulary: int = 1024, width: int = 32, dropout: float = 0.0) -> BagOfEmbeddings:
-    """One hidden layer of 32 units on the frequencies of 1,024 hashed words: 32,866 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm."""
-    return BagOfEmbeddings(num_outputs=num_outputs, vocabulary=vocabulary, width=width, dropout=dropout)
+def bag_of_words_tiny(*, num_outputs: int, axis_name: str | None = None, vocabulary: int = 1024, width: int = 32, dropout: float = 0.0) -> BagOfWords:
+    """One hidden layer of 32 units on the counts of 1,024 hashed words: 32,866 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm."""
+    return BagOfWords(num_outputs=num_outputs, vocabulary=vocabulary, width=width, dropout=dropout)
 
 
 def bag_of_embeddings(

@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxkd import data, methods, students, teachers
+import jax
+import jax.numpy as jnp
+
+from jaxkd import data, lelp, methods, students, teachers
 from jaxkd.data.fetch import fetch
 from jaxkd.data.hashed_words import HashedWords
 from jaxkd.data.loader import TrainLoader
@@ -145,7 +148,20 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
         def build(axis_name: str | None) -> Any:
             return students.build(settings.name, num_outputs=outputs, axis_name=axis_name, **students.options(settings.name, config))
 
+    if config.method in methods.SUBSPACES:
+        _require_room(config, build(None), inputs, dataset)
     base = Prepared(dataset, inputs)
     folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
     identity = classifier_identity(config, base, pretrained_hash)
     return ClassifierTeacher(folder, build(None), base, f"{settings.name}-{settings.classifier}", identity), ClassifierExamples(base)
+
+
+def _require_room(config: Any, network: Any, inputs: StudentInputs, dataset: Any) -> None:
+    """Refuses more directions than the embedding of a teacher can have, before it is trained."""
+    rows = inputs.shape(dataset.splits["train"][0])
+    outputs, _ = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), jnp.zeros(rows.shape, rows.dtype), train=False))
+    settings = config.lelp
+    try:
+        lelp.require_room(settings.subclasses - settings.simplex, outputs.features.shape[-1], lelp.least_rank(settings.null_space, len(dataset.classes)))
+    except ConfigError as error:
+        raise ConfigError(f"config.lelp.subclasses is {settings.subclasses}: {error}") from None

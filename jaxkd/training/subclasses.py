@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
+from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
@@ -73,12 +74,11 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     classes = np.where(fitted, _classes(config, prepared, ids), -1)
     if config.method == "oracle":
         return None, splits.oracle(dataset.fine_labels(ids), classes, num_classes=num_classes)
-    embedding = store.gather(ids)[:, 0].astype(np.float32)
     if config.method in CLUSTERED:
-        return None, CLUSTERED[config.method](embedding, classes, seed=config.seed, **sizes)
-    subspaces = _subspaces(config, prepared, embedding[classes >= 0], classes[classes >= 0])
-    blocks = range(0, len(ids), BLOCK_ROWS)
-    probs = [lelp.subclass_probs(subspaces, embedding[i : i + BLOCK_ROWS], subclass_temperature=settings.subclass_temperature) for i in blocks]
+        return None, CLUSTERED[config.method](_rows(store, ids), classes, seed=config.seed, **sizes)
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
+    subspaces = _subspaces(config, prepared, ids, classes, blocks)
+    probs = [lelp.subclass_probs(subspaces, _rows(store, ids[block]), subclass_temperature=settings.subclass_temperature) for block in blocks]
     values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
     if config.method == "permuted":
         train = np.isin(ids, dataset.splits["train"])
@@ -95,15 +95,20 @@ def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
     return lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
 
 
-def _subspaces(config: Any, prepared: Prepared, embedding: np.ndarray, classes: np.ndarray) -> lelp.Subspaces:
+def _rows(store: EmbeddingStore, ids: list[str]) -> np.ndarray:
+    return store.gather(ids)[:, 0].astype(np.float32)
+
+
+def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice]) -> lelp.Subspaces:
+    """The subspaces of the rows with a class, read from the store block by block."""
     settings, num_classes = config.lelp, len(prepared.dataset.classes)
-    assert prepared.classifier is not None
-    key = jax.random.key(config.seed)
-    kernel = prepared.classifier.kernel
+    assert prepared.classifier is not None and prepared.store is not None
+    store, key, kernel = prepared.store, jax.random.key(config.seed), prepared.classifier.kernel
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(embedding), BLOCK_ROWS):
-            yield embedding[start : start + BLOCK_ROWS], classes[start : start + BLOCK_ROWS]
+        for block in blocks:
+            fitted = np.flatnonzero(classes[block] >= 0)
+            yield _rows(store, [ids[block.start + row] for row in fitted]), classes[block][fitted]
 
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
     if config.method == "random_directions":
