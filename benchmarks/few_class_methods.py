@@ -1,9 +1,9 @@
 """LELP against the other methods of a few-class task: settings chosen on the validation split, then five seeds on test.
 
-Command: python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class --tune   (chooses; prints the settings for compare.settings)
-         python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class         (compares with the settings of the config file)
+Command: python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class --tune   (chooses settings, and keeps them in the workdir)
+         python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class         (compares with these, or else those of the config)
 
-Every method has the same budget: `--trials` runs of one seed (of `--trial_steps` steps, where the student is slow), the best by validation accuracy.
+Every method has the same budget: `--trials` runs of one seed, the best by validation accuracy. `--steps` shortens all runs, where the student is slow.
 Finished runs are kept, so the command can be stopped.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxkd import config as configs
 from jaxkd import methods, pipeline
-from jaxkd.files import default_cache_dir, read_json
+from jaxkd.files import default_cache_dir, read_json, write_json
 
 TEMPERATURES = (1.0, 2.0, 4.0, 1.5, 3.0, 6.0)
 WEIGHTS = {"embedding_distillation": (1.0, 0.1, 10.0), "fitnet": (1.0, 0.1, 10.0), "vid": (0.1, 0.01, 1.0), "rkd": (0.1, 0.01, 1.0), "crd": (0.1, 0.01, 0.8)}
@@ -38,15 +38,14 @@ def trials(method: str) -> list[dict[str, float]]:
     return [{"distillation.temperature": t} for t in TEMPERATURES]
 
 
-def tune(config: Any, workdir: Path, cache: Path, number_of_trials: int, steps: int) -> list[str]:
-    """Trains each trial of each method once and returns the entries of `compare.settings` of the best."""
+def tune(config: Any, workdir: Path, cache: Path, number_of_trials: int) -> list[str]:
+    """Trains each trial of each method once; returns the entries of `compare.settings` of the best, and keeps them in `workdir/settings.json`."""
     chosen = []
     for method in (name for name in config.compare.methods if name not in methods.REFERENCES):
         scores = []
         tried = trials(method)[:number_of_trials]
         for number, settings in enumerate(tried):
             own = configs.member(config, method, config.compare.seeds[0])
-            own.training.steps = steps or own.training.steps
             own.update_from_flattened_dict(settings)
             pipeline.check(own)
             folder = workdir / "trials" / f"{method}-{number}"
@@ -57,6 +56,7 @@ def tune(config: Any, workdir: Path, cache: Path, number_of_trials: int, steps: 
         entry = " ".join([method, *(f"{field}={value}" for field, value in tried[best].items())])
         print(f"{entry:80} valid accuracy {scores[best]:.4f}   of {', '.join(f'{score:.4f}' for score in scores)}", flush=True)
         chosen.append(entry)
+    write_json(workdir / "settings.json", {"settings": chosen})
     return chosen
 
 
@@ -66,26 +66,30 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="a file of configs/ and its argument: text.py:data=rotten_tomatoes,labels=300")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--tune", action="store_true", help="choose the settings of each method on the validation split")
-    parser.add_argument("--trials", type=int, default=6, help="runs for each method")
-    parser.add_argument("--trial_steps", type=int, default=0, help="training steps of a trial (default: those of the config)")
+    parser.add_argument("--trials", type=int, default=3, help="runs for each method, at most 6")
+    parser.add_argument("--steps", type=int, help="training steps of a student, instead of those of the config")
     parser.add_argument("--methods", nargs="*", help="instead of those of the config")
     arguments = parser.parse_args()
     file, _, argument = arguments.config.partition(":")
     config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
     if arguments.methods:
         config.compare.methods = tuple(arguments.methods)
-        config.compare.settings = tuple(entry for entry in config.compare.settings if entry.split()[0] in arguments.methods)
+    if arguments.steps:
+        config.training.steps = arguments.steps
     cache = default_cache_dir()
     if arguments.tune:
         config.compare.settings = ()
-        settings = tune(config, arguments.workdir, cache, arguments.trials, arguments.trial_steps)
+        settings = tune(config, arguments.workdir, cache, arguments.trials)
         print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "settings": settings}))
         return
+    kept = arguments.workdir / "settings.json"
+    settings = read_json(kept)["settings"] if kept.is_file() else config.compare.settings
+    config.compare.settings = tuple(entry for entry in settings if entry.split()[0] in config.compare.methods)
     pipeline.check(config)
     pipeline.compare(config, arguments.workdir / "compare", cache)
     rows = read_json(arguments.workdir / "compare" / "report.json")["rows"]
-    kept = [row for row in rows if row["metric"] == "accuracy" and row["split"] in ("test", "unseen")]
-    results = {f"{row['split']} {row['method']}": {"mean": row["mean"], "std": row["std"], "lelp": row["versus"].get("lelp")} for row in kept}
+    shown = [row for row in rows if row["metric"] == "accuracy" and row["split"] in ("test", "unseen")]
+    results = {f"{row['split']} {row['method']}": {"mean": row["mean"], "std": row["std"], "lelp": row["versus"].get("lelp")} for row in shown}
     print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "accuracy": results}))
 
 

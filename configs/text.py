@@ -7,16 +7,18 @@
 The default is 20 Newsgroups by the parity of the group's number: two classes of ten hidden groups each, which only the oracle knows. The teacher is a
 two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hashed words (bag_of_embeddings for the other data).
 
-String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb), teacher (wordllama, minilm = fine-tuned), student, features (frozen encoder of
+String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
+teacher (wordllama, minilm = fine-tuned), student, features (frozen encoder of
 a student that takes features), method, labels (a number, the other training rows are unlabelled; all), runlocal (tiny sizes, for a trial of half a minute).
 """
 
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
+from jaxkd.data import SOURCES
 from jaxkd.errors import ConfigError
 
-LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb")
+LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb", "imdb_reviews", "amazon_reviews")
 METHODS = (
     "teacher baseline kd dkd dist embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
     "random_directions permuted uniform outputs_only"
@@ -55,7 +57,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config = default_config()
     config.name = "text"
     config.method = values.method
-    config.data.update({"source": values.data, "classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
+    through_tfds = values.data not in SOURCES
+    config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else ""})
+    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
     config.data.update({"valid": 2000 if values.data.startswith("newsgroups") else 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
     config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 48})
     if long_texts:

@@ -12,6 +12,7 @@ from jaxkd import config as configs
 from jaxkd import files
 from jaxkd.errors import ArtefactError, unknown_name
 from jaxkd.results import numbers, uncertainty
+from jaxkd.results.beside import means_of_runs
 from jaxkd.results.comparison_document import comparison_document, screen_table
 from jaxkd.results.document import write_document
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, split_names
@@ -50,6 +51,7 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
     Returns:
       report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "clips": {split: n}, "notes": [..],
       "room": {split: {"difference", "ci95"}} (oracle minus kd in accuracy; empty unless both are there),
+      "beside": means over the runs, as `means_of_runs`,
       "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
       "rows": [{"method", "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
       "versus": {method: {"difference", "ci95": [low, high], "ranked"}}}]}. `ranked` is False where the interval includes zero.
@@ -87,6 +89,7 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
             ],
             "notes": _notes(loaded),
             "room": room_of(rows),
+            "beside": means_of_runs([run.report for run in loaded]),
             "rows": rows,
         }
     )

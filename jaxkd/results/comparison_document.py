@@ -3,6 +3,7 @@
 from typing import Any
 
 from jaxkd.results import numbers, plots
+from jaxkd.results.beside import beside_table
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen
 from jaxkd.results.room import HOW_TO_READ as ROOM_TEXT
 from jaxkd.results.room import room_table
@@ -39,7 +40,7 @@ def _first_blocks(report: dict[str, Any]) -> list[Table | Text]:
 
 
 def _tables(report: dict[str, Any]) -> list[Table]:
-    """One table a split: means, spread, and the difference from the reference."""
+    """One table a split: means, spread, and the difference from the reference; then what stands beside."""
     header = ["metric", "method", "kind", "runs", "mean ± std", f"difference from {report['reference']}", "verdict", "not ranked against"]
     tables = []
     for split, number in report["clips"].items():
@@ -51,11 +52,12 @@ def _tables(report: dict[str, Any]) -> list[Table]:
             open_against = ", ".join(other for other, versus in row["versus"].items() if not versus["ranked"]) or numbers.ABSENT
             rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), open_against])
         tables.append(Table(f"{split} ({number} {unit_of(report)}s)", header, rows, label_columns=3))
-    return tables
+    beside = beside_table(report)
+    return [*tables, *([beside] if beside else [])]
 
 
 def screen_table(report: dict[str, Any]) -> str:
-    """The comparison as plain text: the room and the method in question where they are there, a table a split, then the notes."""
+    """The comparison as plain text: the room and the method in question where they are there, a table a split, calibration and agreement, then the notes."""
     first = [to_screen(block) if isinstance(block, Table) else "\n".join(block.paragraphs) for block in _first_blocks(report)]
     notes = [f"- {numbers.brief(note)}" for note in report["notes"]]
     return "\n\n".join([*first, *map(to_screen, _tables(report)), *(["\n".join(["Notes", *notes])] if notes else [])]) + "\n"

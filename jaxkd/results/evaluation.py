@@ -39,7 +39,8 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
       prepared: data, inputs and what the teacher said.
 
     Returns:
-      The content of `evaluation.json`: "task", "modality", "classes", "teacher", "student", "results", "notes".
+      The content of `evaluation.json`: "task", "modality", "classes", "fine_classes" (the hidden ones, or none), "teacher", "student",
+      "results", "notes".
 
     Raises:
       ArtefactError: the student is not there, or damaged.
@@ -69,6 +70,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "task": dataset.task,
         "modality": dataset.modality,
         "classes": list(dataset.classes),
+        "fine_classes": list(dataset.fine_classes),
         "teacher": teacher,
         "student": student,
         "results": results,

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd import files, metrics
 from jaxkd.errors import ArtefactError
-from jaxkd.results import numbers, plots, uncertainty
+from jaxkd.results import numbers, plots, room, uncertainty
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
 from jaxkd.results.wording import how_to_read_run, origin_lines, reference_side, task_of, unit_of
@@ -150,18 +150,29 @@ def _subtitle(report: dict[str, Any]) -> str:
     return f"run {report['fingerprint']}; {len(report['classes'])} classes; {unit_of(report)}s: {counts}"
 
 
+def _room(report: dict[str, Any]) -> list[str]:
+    """What a task with hidden classes asks for before subclass methods are judged on it."""
+    groups = report.get("fine_classes")
+    return [room.UNMEASURED.format(groups=len(groups))] if groups else []
+
+
 def screen_table(report: dict[str, Any]) -> str:
     """The result of a run as plain text: scores with intervals, cost, notes."""
     tables = [to_screen(_results_table(report)), to_screen(_cost_table(report))]
     notes = "\n".join(["Notes", *(f"- {numbers.brief(line)}" for line in _note_lines(report))])
-    return "\n\n".join([f"{_title(report)}\n{_subtitle(report)}", *tables, *([notes] if _note_lines(report) else [])]) + "\n"
+    return "\n\n".join([f"{_title(report)}\n{_subtitle(report)}", *_room(report), *tables, *([notes] if _note_lines(report) else [])]) + "\n"
 
 
 def _document(report: dict[str, Any], student: dict[str, Predictions], curves: plots.Curves) -> Document:
     origin, notes, classes = origin_lines(report), _note_lines(report), report["classes"]
     final = {split: scores for split, scores in report["per_class"].items() if split.startswith(("test", "unseen"))} or report["per_class"]
     panels = {split: {side: np.array(list(scores.values()), float) for side, scores in sides.items()} for split, sides in final.items()}
-    blocks: list[Table | Plot | Text] = [_results_table(report), *([Text("", [" ".join(origin)])] if origin else []), _cost_table(report)]
+    blocks: list[Table | Plot | Text] = [
+        *([Text("", _room(report))] if _room(report) else []),
+        _results_table(report),
+        *([Text("", [" ".join(origin)])] if origin else []),
+        _cost_table(report),
+    ]
     if any(curves.values()):
         losses = "Left: training losses. Right: validation scores. Both over the steps of training."
         blocks.append(Plot("Training", "training_curves", losses, plots.training_curves(curves)))

@@ -13,6 +13,11 @@ HOW_TO_READ = (
     "differences among them say little."
 )
 
+UNMEASURED = (
+    f"Room for methods that invent subclasses: not measured by one run. --mode=compare with the methods {UNTAUGHT} and {TAUGHT} measures it: this task has "
+    "{groups} hidden classes."
+)
+
 
 def room_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The accuracy of `oracle` minus that of `kd`, from the rows of a comparison.

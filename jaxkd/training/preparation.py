@@ -113,7 +113,11 @@ def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset:
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), config.store.dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    return embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+    store = embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+    cut = getattr(getattr(teacher, "tokenizer", None), "truncated", 0)
+    if cut:
+        print(f"{cut:,} texts are longer than the {teacher.tokenizer.max_tokens:,} tokens that {teacher.name} takes and lost their end.", file=sys.stderr)
+    return store
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:

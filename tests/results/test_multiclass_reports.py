@@ -180,3 +180,23 @@ def test_runs_of_another_task_and_unknown_tasks_are_refused(runs, finished, tmp_
         write_comparison([runs["kd", 0], tmp_path / "run"], tmp_path / "out", reference="kd")
     with pytest.raises(ConfigError, match=r"unknown task 'multi-class'\. Did you mean 'multiclass'"):
         metrics_of("multi-class")
+
+
+def test_calibration_agreement_and_teachers_stand_beside(runs, compared):
+    _, report = compared
+    reports = {key: json.loads((workdir / "report.json").read_text()) for key, workdir in runs.items()}
+    rows = {(row["method"], row["split"]): row for row in report["beside"]}
+    assert rows.keys() == {(method, split) for method in ("teacher", "kd", "lelp", "oracle") for split in ("valid", "test", "unseen")}
+    for metric in ("ece", "brier", "agreement"):
+        expected = np.mean([reports["lelp", seed]["results"]["test"][metric] for seed in SEEDS])
+        np.testing.assert_allclose(rows["lelp", "test"][metric], expected)
+    np.testing.assert_allclose(rows["kd", "test"]["teacher"], reports["kd", 0]["teacher"]["predictions"]["test"]["accuracy"])
+    assert "accuracy of its teacher" in comparison_screen(report)
+
+
+def test_a_run_with_hidden_classes_tells_how_the_room_is_measured(written):
+    _, report = written
+    assert "Room for" not in screen_table(report)
+    hidden = {**report, "fine_classes": [f"digit {digit}" for digit in range(10)]}
+    first = screen_table(hidden).split("\n\n")[1]
+    assert "kd and oracle" in first and "10 hidden classes" in first

@@ -1,0 +1,51 @@
+"""What a comparison shows beside its ranked scores: calibration, agreement with the teacher, and how good the teacher of each method is."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxkd.results import numbers
+from jaxkd.results.document import Table
+from jaxkd.results.uncertainty import metrics_of
+from jaxkd.results.wording import reference_side, task_of
+
+METRICS = ("ece", "brier", "ece_scaled", "brier_scaled", "agreement")
+
+
+def means_of_runs(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the runs of each method on each split.
+
+    Args:
+      reports: report.json of each run, all on the same data.
+
+    Returns:
+      [{"method", "split", metric: mean or None for each of METRICS, "teacher": the first metric of the task, of the teacher that the runs had}].
+    """
+    first = metrics_of(task_of(reports[0]))[0]
+    rows = []
+    for split in reports[0]["results"]:
+        for method in dict.fromkeys(report["method"] for report in reports):
+            own = [report for report in reports if report["method"] == method]
+            values = {metric: _mean([report["results"][split].get(metric) for report in own]) for metric in METRICS}
+            rows.append({"method": method, "split": split, **values, "teacher": _mean([_of_teacher(report, split).get(first) for report in own])})
+    return rows
+
+
+def _of_teacher(report: dict[str, Any], split: str) -> dict[str, float]:
+    teacher = report["teacher"] or {}
+    return (teacher.get("predictions" if reference_side(report) == "teacher" else "probe") or {}).get(split, {})
+
+
+def _mean(values: list[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else None
+
+
+def beside_table(report: dict[str, Any]) -> Table | None:
+    """The means of a comparison, without the columns that no method has; None where nothing is left."""
+    rows = report["beside"]
+    columns = [metric for metric in (*METRICS, "teacher") if any(row[metric] is not None for row in rows)]
+    teacher = f"{metrics_of(task_of(report))[0]} of its teacher"
+    header = ["split", "method", *(teacher if column == "teacher" else column for column in columns)]
+    cells = [[row["split"], row["method"], *(numbers.score(row[column]) for column in columns)] for row in rows]
+    return Table("Calibration, agreement, teachers: means over the runs", header, cells, label_columns=2) if columns else None
