@@ -78,7 +78,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
-    config.crd.negatives = 1024
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")
     config.compare.seeds = (0, 1, 2, 3, 4)
     if values.data == "newsgroups_bin" and values.teacher == "wordllama" and not values.student:

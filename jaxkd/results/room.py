@@ -14,8 +14,8 @@ HOW_TO_READ = (
 )
 
 UNMEASURED = (
-    f"Room for methods that invent subclasses: not measured by one run. --mode=compare with the methods {UNTAUGHT} and {TAUGHT} measures it: this task has "
-    "{groups} hidden classes."
+    f"Room for methods that invent subclasses ({TAUGHT} minus {UNTAUGHT}): this task has {{groups}} hidden classes, and one run does not measure it. "
+    f"--mode=compare --config.compare.methods=\"('{UNTAUGHT}','{TAUGHT}')\" does."
 )
 
 

@@ -199,4 +199,4 @@ def test_a_run_with_hidden_classes_tells_how_the_room_is_measured(written):
     assert "Room for" not in screen_table(report)
     hidden = {**report, "fine_classes": [f"digit {digit}" for digit in range(10)]}
     first = screen_table(hidden).split("\n\n")[1]
-    assert "kd and oracle" in first and "10 hidden classes" in first
+    assert "('kd','oracle')" in first and "10 hidden classes" in first
