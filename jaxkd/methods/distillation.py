@@ -1,6 +1,5 @@
 """Methods on the teacher's logits: knowledge distillation and its decoupled, correlated and standardised forms."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,9 +27,6 @@ def kd_divergence(config: Any) -> Divergence:
 def _method(name: str, config: Any, context: Context, divergence: Divergence) -> Method:
     """L = alpha * label loss + (1 - alpha) * divergence, with alpha = `config.distillation.alpha`."""
     require_multiclass(name, context)
-    warning = lib.degeneracy(name, context.num_labels)
-    if warning:
-        print(f"Warning: {warning}", file=sys.stderr)
     alpha = config.distillation.alpha
 
     def losses(outputs: StudentOutputs, auxiliary: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
@@ -38,7 +34,7 @@ def _method(name: str, config: Any, context: Context, divergence: Divergence) ->
         apart = divergence(outputs.logits, batch, axis_name)
         return {"loss": alpha * label + (1 - alpha) * apart, "label_loss": label, "distillation": apart}
 
-    return Method(losses, needs=("logits",))
+    return Method(losses, needs=("logits",), warning=lib.degeneracy(name, context.num_labels) or "")
 
 
 def kd(config: Any, context: Context) -> Method:

@@ -46,6 +46,7 @@ class Method:
       outputs_per_label: S, outputs of the student for each label.
       label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
       initial_memory: f(key) -> pytree that the method carries from step to step, or None.
+      warning: what the user should know of this method on this task; shown when training starts, and in the report.
     """
 
     losses: Callable[..., Any]
@@ -55,6 +56,7 @@ class Method:
     outputs_per_label: int = 1
     label_logits: Callable[[Array], Array] = _as_they_are
     initial_memory: Callable[[Array], Any] | None = None
+    warning: str = ""
 
 
 def label_loss(task: str, logits: Array, batch: Batch, axis_name: str | None) -> Array:

@@ -57,9 +57,9 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
     for split, scores in reference.items():
         write_predictions(workdir, dataset, split, scores, side=side)
     teacher |= {"name": _teacher_name(config)} | measure_teacher(config, cache_dir, prepared)
-    student, logits, scores = None, {}, reference
+    student, logits, scores, warning = None, {}, reference, ""
     if config.method not in methods.REFERENCES:
-        student, logits = _evaluate_student(config, workdir, prepared)
+        student, logits, warning = _evaluate_student(config, workdir, prepared)
         scores = {split: probabilities(values, dataset.task) for split, values in logits.items()}
     for split, values in scores.items():
         write_predictions(workdir, dataset, split, values)
@@ -74,7 +74,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "teacher": teacher,
         "student": student,
         "results": results,
-        "notes": dataset.notes | prepared.inputs.notes | dict(prepared.notes),
+        "notes": dataset.notes | prepared.inputs.notes | dict(prepared.notes) | ({"method": warning} if warning else {}),
     }
 
 
@@ -82,8 +82,8 @@ def _teacher_name(config: Any) -> str:
     return config.teacher.name if config.teacher.classifier == "none" else f"{config.teacher.name} ({config.teacher.classifier})"
 
 
-def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Size and speed of the trained student, and its logits on every evaluated split."""
+def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
+    """Size and speed of the trained student, its logits on every evaluated split, and the warning of its method."""
     if not (workdir / "student").exists():
         raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
     variables, _ = load_student(workdir / "student")
@@ -93,7 +93,8 @@ def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[d
     splits = prepared.dataset.splits
     logits = {split: predict(assembly, state, prepared, splits[split], config.evaluation.batch_size)[0] for split in evaluated_splits(prepared.dataset)}
     sample = prepared.inputs.source.gather(splits["valid"][:SPEED_BATCH])
-    return {"name": config.student.name} | measure_student(_alone(assembly), variables, assembly.experiment.transform, sample), logits
+    size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
+    return {"name": config.student.name} | size, logits, assembly.experiment.method.warning
 
 
 def _alone(assembly: Assembly) -> Any:

@@ -1,6 +1,7 @@
 """Trains the network of an experiment in its workdir, and keeps it there."""
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
       pretrained: parameters that its training starts from: a subtree of the network's, or None.
     """
     assembly = assemble(config, prepared, network=network, pretrained=pretrained)
+    if assembly.experiment.method.warning:
+        print(f"Warning: {assembly.experiment.method.warning}", file=sys.stderr)
     with contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
         train(
             assembly.train,

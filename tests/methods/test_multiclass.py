@@ -150,12 +150,12 @@ def test_crd_is_silent_on_rows_that_are_in_no_bank_and_has_an_in_batch_form():
     assert float(_terms(within, _outputs(within), batch)["contrast"]) > 0
 
 
-def test_two_classes_degenerate_and_it_is_said(capsys):
+def test_two_classes_degenerate_and_it_is_said():
     config = ml_collections.FrozenConfigDict(default_config())
     for name in ("dkd", "dist", "standardised_kd", "kd"):
-        methods.build(name, config, Context("multiclass", 2, np.zeros(4, np.int32)))
-        warned = capsys.readouterr().err
-        assert (f"Warning: {name} with 2 classes" in warned) is (name != "kd")
+        method = methods.build(name, config, Context("multiclass", 2, np.zeros(4, np.int32)))
+        assert (f"{name} with 2 classes" in method.warning) is (name != "kd")
+        assert not methods.build(name, config, Context("multiclass", 3, np.zeros(4, np.int32))).warning
 
 
 @pytest.mark.parametrize("name", MULTICLASS)
