@@ -25,16 +25,17 @@ METHODS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet8", student="resnet8", method="lelp", labels="1000", runlocal=False)
-    if values.labels != "all" and not values.labels.isdecimal():
-        raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
+    values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet8", student="resnet8", method="lelp", labels="", runlocal=False)
+    labels = values.labels or ("100" if values.data.startswith("digits") else "1000")
+    if labels != "all" and not (labels.isdecimal() and int(labels)):
+        raise ConfigError(f"config argument labels={labels!r} is neither a number above 0 nor all.")
     through_tfds = values.data not in SOURCES
     digits = values.data.startswith("digits")
     config = default_config()
     config.name = "image"
     config.method = values.method
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else "", "binary": through_tfds})
-    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": 9000})
+    config.data.update({"classes": (), "labelled": 0 if labels == "all" else int(labels), "unlabelled": 0 if labels == "all" else 9000})
     config.data.update({"valid": 1000, "test": 0, "unseen": 0, "views": 4, "view_flip": not digits})
     config.student.name = values.student
     config.store.update({"dtype": "float32", "shard_rows": 4096})
@@ -47,7 +48,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or not without_groups)
     config.compare.seeds = (0, 1, 2, 3, 4)
     if digits:
-        config.data.update({"labelled": 100, "unlabelled": -1, "valid": 300, "test": 300})
+        config.data.update({"unlabelled": 0 if labels == "all" else -1, "valid": 300, "test": 300})
     if values.runlocal:
         config.name = "image-runlocal"
         config.student.name = "resnet_tiny" if values.student == "resnet8" else values.student

@@ -8,8 +8,8 @@ The default is 20 Newsgroups by the parity of the group's number: two classes of
 two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hashed words (bag_of_embeddings for the other data).
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
-teacher (wordllama, minilm = fine-tuned), student, features (frozen encoder of
-a student that takes features), method, labels (a number, the other training rows are unlabelled; all), runlocal (tiny sizes, for a trial of half a minute).
+teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen
+encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all), runlocal (tiny sizes, for half a minute).
 """
 
 import ml_collections
@@ -50,9 +50,10 @@ SETTINGS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", student="", features="", method="lelp", labels="all", runlocal=False)
-    if values.labels != "all" and not values.labels.isdecimal():
-        raise ConfigError(f"config argument labels={values.labels!r} is neither a number nor all.")
+    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", classifier="", student="", features="", method="lelp", labels="all", runlocal=False)
+    if values.labels != "all" and not (values.labels.isdecimal() and int(values.labels)):
+        raise ConfigError(f"config argument labels={values.labels!r} is neither a number above 0 nor all.")
+    classifier = values.classifier or ("finetuned" if values.teacher == "minilm" else "mlp")
     long_texts = values.data in LONG_TEXTS
     student = values.student or ("bag_of_words_tiny" if values.data.startswith("newsgroups") else "bag_of_embeddings")
     config = default_config()
@@ -67,16 +68,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.text.max_tokens = 1024 if student == "bag_of_words_tiny" else 256
     config.student.update({"name": student, "features": values.features})
     config.store.update({"dtype": "float32", "shard_rows": 4096})
-    config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": "finetuned" if values.teacher == "minilm" else "mlp"})
+    config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": classifier})
     config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 1e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
     config.training.update({"eval_every_steps": 200, "log_every_steps": 100})
     config.teacher_training.update({"steps": 1000, "batch_size": 128, "learning_rate": 1e-3, "eval_every_steps": 100, "weight_decay": 1e-2})
+    if classifier == "finetuned":
+        config.teacher.max_tokens = 128 if long_texts else 64
+        config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
     if values.labels != "all":
         config.training.batch_size = min(32, int(values.labels))
         config.teacher_training.batch_size = min(32, int(values.labels))
-    if values.teacher == "minilm":
-        config.teacher.max_tokens = 128 if long_texts else 64
-        config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")

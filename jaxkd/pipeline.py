@@ -30,8 +30,11 @@ def check(config: Any) -> None:
     modality = data.modality_of(config.data.source)
     for method in (config.method, *config.compare.methods, *(entry.split()[0] for entry in config.compare.settings)):
         methods.check(method)
+        _check_task(method, config.data.source, modality)
     _check_method(config)
     students.check(config.student.name, modality=modality, features=config.student.features)
+    if config.student.features:
+        teachers.check_features(config.student.features, modality=modality)
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)
     if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
         students.check(config.teacher.name, modality=modality)
@@ -45,6 +48,12 @@ def check(config: Any) -> None:
     for part in ("training", "teacher_training"):
         if modality == "text" and config[part].mixup_alpha:
             raise ConfigError(f"config.{part}.mixup_alpha is {config[part].mixup_alpha}, but tokens cannot be mixed: set it to 0.")
+
+
+def _check_task(method: str, source: str, modality: str | None) -> None:
+    if modality == "audio" and method in methods.NEED_CLASSIFIER:
+        fitting = ", ".join(name for name in (*methods.METHODS, "probe") if name not in methods.NEED_CLASSIFIER)
+        raise ConfigError(f"method {method!r} is for one class an example, but {source} has many labels a clip: choose one of {fitting}.")
 
 
 def _check_method(config: Any) -> None:

@@ -45,6 +45,8 @@ BAD = [
     ("compare.seeds", (), "must each name at least one"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
+    ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
+    ("method", "lelp", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, compressed, probe"),
 ]
 
 
@@ -73,6 +75,45 @@ def test_default_sizes_of_the_main_job():
     data = load_config("audio", "").data
     assert (data.labelled, data.unlabelled, data.valid, data.test, data.unseen, data.clip_seconds) == (300, 900, 400, 400, 400, 3.0)
     assert len(data.classes) == 16
+
+
+FEW_CLASSES = [
+    ("text", "", {"labelled": 0, "valid": 2000}, {"classifier": "mlp", "name": "wordllama"}),
+    ("text", "data=rotten_tomatoes,teacher=minilm,labels=20", {"labelled": 20, "unlabelled": -1, "unseen": 2000}, {"classifier": "finetuned"}),
+    ("text", "teacher=minilm,classifier=mlp", {"source": "newsgroups_bin"}, {"classifier": "mlp"}),
+    ("text", "data=sentiment140", {"source": "tfds", "tfds_name": "sentiment140"}, {}),
+    ("image", "", {"labelled": 1000, "unlabelled": 9000}, {"classifier": "finetuned"}),
+    ("image", "labels=all", {"labelled": 0, "unlabelled": 0}, {}),
+    ("image", "data=cifar100,teacher=resnet92_v2", {"source": "tfds", "binary": True}, {"name": "resnet92_v2"}),
+    ("image", "data=digits_bin,labels=50", {"labelled": 50, "unlabelled": -1}, {}),
+    ("image", "data=digits_bin", {"labelled": 100, "unlabelled": -1}, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "data", "teacher"), FEW_CLASSES, ids=[f"{name}:{argument}" for name, argument, *_ in FEW_CLASSES])
+def test_arguments_of_the_few_class_configs(name, argument, data, teacher):
+    config = load_config(name, argument)
+    pipeline.check(config)
+    for part, expected in ((config.data, data), (config.teacher, teacher)):
+        assert {field: part[field] for field in expected} == expected
+    assert (config.teacher_training.length_pool > 1) is (name == "text" and config.teacher.classifier == "finetuned")
+    assert config.training.batch_size <= (config.data.labelled or config.training.batch_size)
+
+
+@pytest.mark.parametrize("argument", ["labels=0", "labels=-1", "labels=some"])
+@pytest.mark.parametrize("name", ["text", "image"])
+def test_labels_that_are_no_number(name, argument):
+    with pytest.raises(ConfigError, match="neither a number above 0 nor all"):
+        load_config(name, argument)
+
+
+def test_features_of_another_kind_are_refused():
+    config = load_config("text", "student=mlp,features=wordlama")
+    with pytest.raises(ConfigError, match="Did you mean 'wordllama'"):
+        pipeline.check(config)
+    config.student.features = "MTT_musicnn"
+    with pytest.raises(ConfigError, match="takes audio, but the data is text: choose minilm, wordllama"):
+        pipeline.check(config)
 
 
 def test_shipped_configs_are_good():

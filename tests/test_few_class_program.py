@@ -124,7 +124,7 @@ def test_image_run_with_views_reports_student_and_teacher(tmp_path):
         (TEXT, ["--config.compare.settings=('lelp lelp.subclases=5',)", "--mode=compare"], "is not FIELD=VALUE of a field"),
         (TEXT, ["--config.compare.settings=('lep lelp.subclasses=5',)"], "unknown method 'lep'"),
         (DIGITS, ["--config.teacher.name=resnet21"], "Did you mean 'resnet20'?"),
-        ("configs/text.py:labels=many", [], "neither a number nor all"),
+        ("configs/text.py:labels=many", [], "neither a number above 0 nor all"),
     ],
 )
 def test_what_does_not_fit_together_is_status_2(tmp_path, config, arguments, message):

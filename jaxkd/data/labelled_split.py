@@ -164,6 +164,18 @@ def _without_copies(parts: Mapping[str, Examples], notes: dict[str, Any]) -> Exa
     return train.take(np.array(list(first.values()), np.int64))
 
 
+def _require_every_class(part: Examples, split: str, name: str, corpus: Corpus) -> None:
+    """Raises DataError where a class has no row to learn from, or none to be tested on."""
+    present = {corpus.originals[original] for original in np.unique(part.classes).tolist()}
+    groups = corpus.groups or {original: [original] for original in corpus.originals}
+    missing = [group for group, members in groups.items() if present.isdisjoint(members)]
+    if missing:
+        raise DataError(
+            f"{name}: the {len(part):,} {split} rows hold none of the class {', '.join(map(repr, missing))}: "
+            f"raise config.data.{split} (0 takes all), or leave the class out."
+        )
+
+
 def _order(part: Examples, seed: int, stream: str) -> np.ndarray:
     return stratified_order(part.classes, np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, STREAMS[stream]]))))
 
@@ -195,6 +207,8 @@ def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Co
     drawn["train"] = train.take(order[stops["valid"] : stops["unlabelled"]])
     if own_test:
         drawn["test"] = _fixed(parts["test"], test, "test", name)
+    for split in ("labelled", "test"):
+        _require_every_class(drawn[split], split, name, corpus)
     if data_config.unseen and "unseen" not in parts:
         raise ConfigError(f"config.data.unseen is {data_config.unseen}, but {name} has no rows of another domain: set it to 0.")
     if data_config.unseen:

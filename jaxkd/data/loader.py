@@ -59,6 +59,7 @@ class TrainLoader:
       mixup_alpha: of Beta(alpha, alpha); 0 for no mixup. The partner of a labelled row is uniform over the labelled rows, that of an
         unlabelled one over the unlabelled rows; the weight is max(w, 1 - w).
       seed: of all draws.
+      section: of the config that the sizes come from; for messages.
       length_pool: batches that are drawn together and divided by the length of their rows (`inputs.lengths(ids)`), so that little is padding; 1 for none.
 
     Raises:
@@ -75,10 +76,11 @@ class TrainLoader:
         unlabelled_ratio: int,
         mixup_alpha: float,
         seed: int,
+        section: str = "training",
         length_pool: int = 1,
     ):
         if length_pool > 1 and not hasattr(inputs, "lengths"):
-            raise ConfigError(f"config.training.length_pool is {length_pool}, but only tokens have a length: set it to 1.")
+            raise ConfigError(f"config.{section}.length_pool is {length_pool}, but only tokens have a length: set it to 1.")
         train = dataset.splits["train"]
         labelled = np.any(dataset.label_mask(train), axis=1)
         self._pools = {
@@ -88,8 +90,8 @@ class TrainLoader:
         self._sizes = {"labelled": batch_size, "unlabelled": batch_size * unlabelled_ratio if self._pools["unlabelled"] else 0}
         for stream, size in self._sizes.items():
             if size > len(self._pools[stream]):
-                field = "training.batch_size" if stream == "labelled" else "training.unlabelled_ratio"
-                raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{field}.")
+                field = "batch_size" if stream == "labelled" else "unlabelled_ratio"
+                raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{section}.{field}.")
         self._sources, self._alpha, self._seed = (dataset, inputs, teacher), mixup_alpha, seed
         self._place = {example: place for place, example in enumerate(train)}
         self._length_pool = length_pool

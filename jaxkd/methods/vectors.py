@@ -1,5 +1,6 @@
 """Methods on one vector a row, the student's feature and the teacher's embedding, beside knowledge distillation: embedding distillation, FitNet, VID, RKD."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,9 @@ def embedding_distillation(config: Any, context: Context) -> Method:
 
 def fitnet(config: Any, context: Context) -> Method:
     """FitNet: the same on a hint layer of the student, tap `config.fitnet.tap` (Romero et al. 2015, arXiv 1412.6550), trained jointly."""
-    return _method("fitnet", config, context, _Projected(config.fitnet.tap), _l2)
+    method = _method("fitnet", config, context, _Projected(config.fitnet.tap), _l2)
+    same = "fitnet on the student's last tap is embedding_distillation: --config.fitnet.tap=0 names its first, where it has more than one."
+    return dataclasses.replace(method, warning=same if config.fitnet.tap == -1 else "")
 
 
 def vid(config: Any, context: Context) -> Method:

@@ -138,6 +138,15 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
         check_audio(settings.name, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
 
 
+def check_features(name: str, *, modality: str | None) -> None:
+    """Raises ConfigError unless `name` is a frozen teacher whose embeddings can be a student's inputs on data of this modality (None: not known yet)."""
+    check(name, "")
+    takes = TEACHER_MODALITY.get(name)
+    if modality is not None and takes is not None and takes != modality:
+        fitting = ", ".join(other for other, kind in TEACHER_MODALITY.items() if kind == modality) or "none of these teachers"
+        raise ConfigError(f"config.student.features is {name!r}, which takes {takes}, but the data is {modality}: choose {fitting}.")
+
+
 def build(name: str, *, embedding: str = "", archive: Path) -> Teacher:
     """Loads a teacher.
 

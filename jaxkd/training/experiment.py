@@ -62,7 +62,7 @@ def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:
     return TeacherSide(**{name: prepared.by_view(offered[name]) for name in method.needs})
 
 
-def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained: Any = None) -> Assembly:
+def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained: Any = None, section: str = "training") -> Assembly:
     """Builds everything that training and evaluation need.
 
     Args:
@@ -70,6 +70,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
       prepared: data, inputs and what the teacher said.
       network: a module to train in place of the student that the config names.
       pretrained: parameters that its training starts from: a subtree of the network's, or None.
+      section: of the user's config that `config.training` comes from; for messages.
 
     Raises:
       ConfigError: a batch is larger than the data set, or does not split over the devices.
@@ -95,9 +96,10 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         unlabelled_ratio=settings.unlabelled_ratio if method.needs else 0,
         mixup_alpha=settings.mixup_alpha,
         seed=config.seed,
+        section=section,
         length_pool=settings.length_pool,
     )
-    devices.require_divisible(settings.batch_size, "training.batch_size", rows_each=loader.rows // settings.batch_size)
+    devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and prepared.store is not None:

@@ -87,8 +87,8 @@ def image_inputs(dataset: Any) -> StudentInputs:
     return StudentInputs(dataset, transform_of(settings), settings, {})
 
 
-def feature_inputs(store: EmbeddingStore, train_ids: list[str]) -> StudentInputs:
-    """Frozen features, standardised by the training split."""
+def feature_inputs(store: EmbeddingStore, notes: dict[str, str], train_ids: list[str]) -> StudentInputs:
+    """Frozen features, standardised by the training split; `notes` are remarks on how they were made."""
     source = Features(store)
     rows = source.gather(train_ids).astype(np.float64)
     std = rows.std(axis=0)
@@ -98,4 +98,4 @@ def feature_inputs(store: EmbeddingStore, train_ids: list[str]) -> StudentInputs
         "mean": rows.mean(axis=0).astype(np.float32).tolist(),
         "std": np.where(std > 0, std, 1.0).astype(np.float32).tolist(),
     }
-    return StudentInputs(source, transform_of(settings), settings, {})
+    return StudentInputs(source, transform_of(settings), settings, notes)

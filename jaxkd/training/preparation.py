@@ -44,7 +44,8 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         # refuses a batch that is too large before anything is embedded
         TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
     if config.teacher.classifier == "none":
-        prepared = Prepared(dataset, inputs, frozen_store(config, dataset, cache_dir))
+        store, notes = frozen_store(config, dataset, cache_dir)
+        prepared = Prepared(dataset, inputs, store, notes=notes)
     elif dataset.task != "multiclass":
         raise ConfigError(f"config.teacher.classifier is {config.teacher.classifier!r}, but {dataset.name} is {dataset.task} data: set it to 'none'.")
     else:
@@ -72,12 +73,13 @@ def student_inputs(config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
     """The inputs of the student that a config names."""
     kind = students.inputs_of(config.student.name, dataset.modality)
     if kind == "features":
-        store = _frozen_store(config, config.student.features, "", "", dataset, cache_dir)
-        return feature_inputs(store, dataset.splits["train"])
+        return feature_inputs(*_frozen_store(config, config.student.features, "", "", dataset, cache_dir), dataset.splits["train"])
     return _inputs_of_kind(kind, config, dataset, cache_dir)
 
 
 def _inputs_of_kind(kind: str, config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
+    if kind != students.INPUTS[dataset.modality]:
+        raise ConfigError(f"a network that takes {kind} cannot be trained on {dataset.name}, which holds {dataset.modality}: name another student or teacher.")
     if kind == "log_mel":
         return audio_inputs(config, dataset)
     if kind == "image":
@@ -100,24 +102,23 @@ def frozen_teacher(config: Any, cache_dir: Path) -> teachers.Teacher:
     return teachers.build(config.teacher.name, embedding=config.teacher.embedding, archive=archive)
 
 
-def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> EmbeddingStore:
-    """The embeddings of the pretrained teacher."""
+def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
+    """The embeddings of the pretrained teacher, and remarks on them for the report."""
     return _frozen_store(config, config.teacher.name, config.teacher.embedding, config.teacher.archive, dataset, cache_dir)
 
 
-def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> EmbeddingStore:
-    teacher = teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir))
-    return _embed(config, teacher, dataset, cache_dir, FROZEN_BATCH[dataset.modality])
+def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
+    teacher: Any = teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir))
+    store = _embed(config, teacher, dataset, cache_dir, FROZEN_BATCH[dataset.modality])
+    if not hasattr(teacher, "max_tokens"):
+        return store, {}
+    return store, {f"tokens of {name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
 
 
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), config.store.dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    store = embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
-    cut = getattr(getattr(teacher, "tokenizer", None), "truncated", 0)
-    if cut:
-        print(f"{cut:,} texts are longer than the {teacher.tokenizer.max_tokens:,} tokens that {teacher.name} takes and lost their end.", file=sys.stderr)
-    return store
+    return embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:
@@ -127,8 +128,7 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     axis_name = Devices.all(config.parallel.mode).axis_name
     pretrained, pretrained_hash = None, ""
     if settings.classifier in ("linear", "mlp"):
-        store = frozen_store(config, dataset, cache_dir)
-        inputs = feature_inputs(store, dataset.splits["train"])
+        inputs = feature_inputs(*frozen_store(config, dataset, cache_dir), dataset.splits["train"])
         hidden = (settings.hidden,) if settings.classifier == "mlp" else ()
 
         def build(axis_name: str | None) -> Any:

@@ -15,7 +15,7 @@ from jaxkd.training.loop import train
 from jaxkd.training.prepared import Prepared
 
 
-def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: Any = None, pretrained: Any = None) -> None:
+def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: Any = None, pretrained: Any = None, section: str = "training") -> None:
     """Trains and keeps in `student/` the parameters of the best validation metric, and what rebuilds them.
 
     Args:
@@ -24,8 +24,9 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
       prepared: data, inputs and what the teacher said.
       network: a module to train in place of the student that the config names.
       pretrained: parameters that its training starts from: a subtree of the network's, or None.
+      section: of the user's config that `config.training` comes from; for messages.
     """
-    assembly = assemble(config, prepared, network=network, pretrained=pretrained)
+    assembly = assemble(config, prepared, network=network, pretrained=pretrained, section=section)
     if assembly.experiment.method.warning:
         print(f"Warning: {assembly.experiment.method.warning}", file=sys.stderr)
     with contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:

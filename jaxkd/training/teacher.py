@@ -103,5 +103,5 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
     workdir = Path(cache_dir) / "classifiers" / f"{own.name}-{digest}"
     if not (workdir / "student").exists():
         workdir.mkdir(parents=True, exist_ok=True)
-        train_student(own, workdir, prepared, network=network, pretrained=pretrained)
+        train_student(own, workdir, prepared, network=network, pretrained=pretrained, section="teacher_training")
     return workdir / "student"

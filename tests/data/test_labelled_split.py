@@ -159,3 +159,12 @@ def test_fixed_rows_are_balanced_and_always_the_same():
     chosen = fixed_rows(part, 20)
     assert np.bincount(chosen.classes).tolist() == [5] * 4 and chosen.inputs == fixed_rows(part, 20).inputs
     assert [int(text.split()[2]) for text in chosen.inputs] == sorted(int(text.split()[2]) for text in chosen.inputs)
+
+
+@pytest.mark.parametrize("groups", [None, {"first": ("a", "b", "c"), "last": ("d",)}])
+def test_a_class_that_never_occurs_is_named(tmp_path, groups):
+    group = "d" if groups is None else "last"
+    with pytest.raises(DataError, match=rf"letters: the 40 labelled rows hold none of the class '{group}': raise config.data.labelled"):
+        prepared(tmp_path, corpus(train=rows("train", (40, 80, 20, 0)), groups=groups), labelled=40, valid=8)
+    with pytest.raises(DataError, match=rf"letters: the 30 test rows hold none of the class '{group}'"):
+        prepared(tmp_path, corpus(test=rows("test", (10, 10, 10, 0)), groups=groups), labelled=40, valid=8)

@@ -1,10 +1,12 @@
 """What the precompute stage refuses before long work."""
 
+import numpy as np
 import pytest
 
+from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.errors import ConfigError
 from jaxkd.training import preparation
-from tests.small import text_config
+from tests.small import load_config, text_config
 
 
 @pytest.mark.parametrize(("null_space", "most"), [("rows", 255), ("differences", 255), ("off", 256)])
@@ -14,3 +16,29 @@ def test_more_directions_than_the_null_space_has_are_refused_before_the_teacher_
     config.lelp.update({"subclasses": 300, "null_space": null_space})
     with pytest.raises(ConfigError, match=rf"config.lelp.subclasses is 300: 300 directions are asked for.* use at most {most}"):
         preparation.prepare(config, cache_dir)
+
+
+def test_a_network_for_another_modality_is_refused(text_inputs, cache_dir):
+    with pytest.raises(ConfigError, match="a network that takes image cannot be trained on newsgroups_bin, which holds text"):
+        preparation._inputs_of_kind("image", text_config(), text_inputs.dataset, cache_dir)
+
+
+def test_a_batch_of_the_teacher_that_is_too_large_is_told_by_its_own_field(cache_dir):
+    config = load_config("image", "data=digits_bin,runlocal")
+    config.teacher_training.batch_size = 500
+    with pytest.raises(ConfigError, match=r"lower config\.teacher_training\.batch_size"):
+        preparation.prepare(config, cache_dir)
+
+
+@pytest.mark.slow
+def test_texts_that_a_frozen_encoder_truncates_are_counted_and_said(cache_dir, tmp_path):
+    texts = ["a short one", "word " * 600, "another short one"]
+    split = Split(["0", "1", "2"], texts, np.eye(2, dtype=np.float32)[[0, 1, 0]], np.ones((3, 2), bool))
+    kind = {"name": "three", "fingerprint": "three", "modality": "text", "task": "multiclass", "classes": ("a", "b"), "notes": {}, "licence": "none"}
+    dataset = write_dataset(tmp_path / "data", splits={"train": split}, **kind)
+    (tmp_path / "packages").symlink_to(cache_dir / "packages")
+    config = load_config("text", "teacher=minilm,classifier=mlp")
+    for _ in range(2):  # embedded, then found in the cache
+        store, notes = preparation.frozen_store(config, dataset, tmp_path)
+        assert len(store) == 3
+        assert "1 of 3 texts are longer than 256 tokens and were truncated (train 1)" in notes["tokens of minilm"]
