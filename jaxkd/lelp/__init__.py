@@ -3,7 +3,7 @@
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.lelp.loss import fold_label_logits, fold_logits, multilabel_pseudo_class_loss, pseudo_class_loss
 from jaxkd.lelp.moments import ClassMoments, class_moments, merge_processes
-from jaxkd.lelp.null_space import least_rank, require_room
+from jaxkd.lelp.null_space import full_rank, require_room
 from jaxkd.lelp.splits import agglomerative, kmeans, oracle, permuted, tsne_kmeans, uniform
 from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_label_subspaces, fit_subspaces, random_subspaces, subspaces_from_moments
 from jaxkd.lelp.targets import joint_probs, project_coordinates, pseudo_class_probs, subclass_probs
@@ -18,9 +18,9 @@ __all__ = [
     "fit_subspaces",
     "fold_label_logits",
     "fold_logits",
+    "full_rank",
     "joint_probs",
     "kmeans",
-    "least_rank",
     "load_subspaces",
     "merge_processes",
     "multilabel_pseudo_class_loss",

@@ -64,19 +64,18 @@ def null_basis(kernel: Array | None, null_space: str, *, num_classes: int, dim: 
     return vectors[:, :rank]
 
 
-def least_rank(null_space: str, num_classes: int) -> int:
-    """Rank of what the classifier of a teacher that can tell C classes apart reads at the least: the differences of its rows span C - 1 dimensions."""
-    return 0 if null_space == "off" else num_classes - 1
+def full_rank(null_space: str, num_classes: int) -> int:
+    """Dimensions that are left out for a classifier of C classes whose kernel has full rank."""
+    return {"rows": num_classes, "differences": num_classes - 1, "off": 0}[null_space]
 
 
 def require_room(num_directions: int, dim: int, rank: int) -> None:
     """Raises ConfigError if more directions are asked for than the null space of a classifier of this rank has in `dim` dimensions."""
     room = dim - rank
     if num_directions > room:
-        raise ConfigError(
-            f"{num_directions} directions are asked for, but the {dim} dimensions of the embedding less the {rank} that the classifier reads leave "
-            f"{room}: use at most {room}" + (", null_space='differences' or 'off'." if rank else ".")
-        )
+        less = f" less the {rank} that the classifier reads" if rank else ""
+        more = f", or null_space='off', which leaves {dim}" if rank and num_directions <= dim else ""
+        raise ConfigError(f"{num_directions} directions are asked for, but the embedding has {dim} dimensions{less}: use at most {room}{more}.")
 
 
 def project_out(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:

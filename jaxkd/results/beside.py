@@ -12,18 +12,19 @@ from jaxkd.results.wording import reference_side, task_of
 METRICS = ("ece", "brier", "ece_scaled", "brier_scaled", "agreement")
 
 
-def means_of_runs(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def means_of_runs(reports: list[dict[str, Any]], splits: list[str]) -> list[dict[str, Any]]:
     """Means over the runs of each method on each split.
 
     Args:
       reports: report.json of each run, all on the same data.
+      splits: in the order of the rows.
 
     Returns:
       [{"method", "split", metric: mean or None for each of METRICS, "teacher": the first metric of the task, of the teacher that the runs had}].
     """
     first = metrics_of(task_of(reports[0]))[0]
     rows = []
-    for split in reports[0]["results"]:
+    for split in splits:
         for method in dict.fromkeys(report["method"] for report in reports):
             own = [report for report in reports if report["method"] == method]
             values = {metric: _mean([report["results"][split].get(metric) for report in own]) for metric in METRICS}

@@ -89,7 +89,7 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
             ],
             "notes": _notes(loaded),
             "room": room_of(rows),
-            "beside": means_of_runs([run.report for run in loaded]),
+            "beside": means_of_runs([run.report for run in loaded], list(first.splits)),
             "rows": rows,
         }
     )

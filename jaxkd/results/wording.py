@@ -62,4 +62,7 @@ def how_to_read_comparison(report: dict[str, Any]) -> list[str]:
         "seeds the part of the spread that comes from training is underestimated.",
         "Two methods whose interval of the difference includes zero are not ranked: the order of their means says nothing. Differences are not corrected for "
         "the number of comparisons.",
+        "Calibration, agreement, teachers: means over the runs, without intervals. ece is the expected calibration error, brier the squared difference of "
+        "probabilities and label; lower is better. _scaled: after one temperature, fitted on valid. agreement is the share of predictions that are the "
+        "teacher's; a teacher that was trained for one method, as that of subclass_distillation, has a score of its own.",
     ]

@@ -166,6 +166,6 @@ def _require_room(config: Any, network: Any, inputs: StudentInputs, dataset: Any
     outputs, _ = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), jnp.zeros(rows.shape, rows.dtype), train=False))
     settings = config.lelp
     try:
-        lelp.require_room(settings.subclasses - settings.simplex, outputs.features.shape[-1], lelp.least_rank(settings.null_space, len(dataset.classes)))
+        lelp.require_room(settings.subclasses - settings.simplex, outputs.features.shape[-1], lelp.full_rank(settings.null_space, len(dataset.classes)))
     except ConfigError as error:
         raise ConfigError(f"config.lelp.subclasses is {settings.subclasses}: {error}") from None

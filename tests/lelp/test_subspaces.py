@@ -240,7 +240,7 @@ def test_classes_of_rows():
         (ConfigError, dict(classifier_kernel=np.zeros((D, C))), "rank 0"),
         (ConfigError, dict(classifier_kernel=np.full((D, C), np.nan)), "NaN"),
         (ConfigError, dict(classifier_kernel=None), "needs classifier_kernel"),
-        (ConfigError, dict(num_subclasses=10), "10 directions .* 12 dimensions of the embedding less the 3 .* use at most 9"),
+        (ConfigError, dict(num_subclasses=10), "10 directions .* has 12 dimensions less the 3 .* use at most 9, or null_space=.off., which leaves 12"),
         (ConfigError, dict(num_subclasses=13, null_space="off"), "use at most 12"),
         (ConfigError, dict(num_subclasses=0), "num_subclasses is 0"),
         (ConfigError, dict(null_space="row"), "Did you mean 'rows'"),
