@@ -37,9 +37,7 @@ def load_student(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     config = read_json(path / "config.json")
     if config.get("schema") != SCHEMA:
-        raise ArtefactError(
-            f"{path}/config.json has schema {config.get('schema')!r}, not {SCHEMA}: name the folder student/ of a run, or train again."
-        )
+        raise ArtefactError(f"{path}/config.json has schema {config.get('schema')!r}, not {SCHEMA}: name the folder student/ of a run, or train again.")
     file = path / "parameters.npz"
     if not file.exists() or sha256_file(file) != config["parameters_sha256"]:
         raise ArtefactError(f"{file} is missing or does not have the checksum in config.json: it is damaged; remove {path} and run with --mode=train.")
