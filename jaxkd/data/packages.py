@@ -95,6 +95,18 @@ PACKAGES: dict[str, Package] = {
         licence_text="musicnn: copyright 2019 Music Technology Group, Universitat Pompeu Fabra (Jordi Pons); ISC licence.",
         local_option="--config.teacher.archive",
     ),
+    "aisfx": Package(
+        name="aisfx",
+        version="0.1.2",
+        registry="pypi",
+        filename="aisfx-0.1.2-py2.py3-none-any.whl",
+        sha256="bfe219950715af179e9a1653e7117cc1852baef267cd6596c42cad74afe1d194",
+        size_bytes=23140952,
+        content="a network for sound effects",
+        licence="CC-BY-4.0",
+        licence_text="aiSFX: copyright 2022 Alison B. Ma and Alexander Lerch (ISMIR 2022); Creative Commons Attribution 4.0 International.",
+        local_option="--config.teacher.archive",
+    ),
     "fashion_mnist": Package(
         name="dataset-fashion-mnist",
         version="0.0~git20200523.55506a9-1",

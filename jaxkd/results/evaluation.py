@@ -196,12 +196,12 @@ def measure_teacher(config: Any, cache_dir: Path, prepared: Prepared) -> dict[st
     """The same of the teacher; a classifier on frozen embeddings counts with the encoder below it."""
     ids = prepared.dataset.splits["valid"][:SPEED_BATCH]
     if config.teacher.classifier == "none":
-        return _measure(frozen_teacher(config, cache_dir), prepared.dataset.gather(ids))
+        return _measure(frozen_teacher(config, prepared.dataset, cache_dir), prepared.dataset.gather(ids))
     classifier, examples = trained_teacher(config, prepared.dataset, cache_dir)
     own = _measure(classifier, examples.gather(ids))
     if config.teacher.classifier == "finetuned":
         return own
-    encoder = _measure(frozen_teacher(config, cache_dir), prepared.dataset.gather(ids))
+    encoder = _measure(frozen_teacher(config, prepared.dataset, cache_dir), prepared.dataset.gather(ids))
     seconds = 1 / own["examples_per_second"] + 1 / encoder["examples_per_second"]
     return {name: own[name] + encoder[name] for name in ("parameters", "macs_per_example")} | {"examples_per_second": 1 / seconds}
 

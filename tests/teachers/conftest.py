@@ -1,4 +1,4 @@
-"""The archive with the released weights, from the cache or through pip."""
+"""The archives with the released weights, from the cache or through pip."""
 
 from pathlib import Path
 
@@ -12,3 +12,8 @@ from jaxkd.files import default_cache_dir
 @pytest.fixture(scope="session")
 def musicnn_archive() -> Path:
     return fetch(PACKAGES["musicnn"], default_cache_dir())
+
+
+@pytest.fixture(scope="session")
+def aisfx_archive() -> Path:
+    return fetch(PACKAGES["aisfx"], default_cache_dir())
