@@ -32,7 +32,7 @@ def check(config: Any) -> None:
         methods.check(method)
         _check_task(method, config.data.source, modality)
     _check_method(config)
-    students.check(config.student.name, modality=modality, features=config.student.features)
+    students.check(config.student.name, modality=modality, features=config.student.features, bands=config.frontend.bands)
     if config.student.features:
         teachers.check_features(config.student.features, modality=modality)
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)

@@ -15,6 +15,8 @@ BAD = [
     ("teacher.name", "MTT_musicn", "Did you mean 'MTT_musicnn'?"),
     ("teacher.embedding", "max_mean", "Did you mean 'max_mean_pool'?"),
     ("student.name", "cp_resnett", "Did you mean 'cp_resnet'?"),
+    ("student.name", "mobile_fcn", "config.frontend.bands is 64, but the student 'mobile_fcn' takes 96 or 128 mel bands: set it to 96."),
+    ("frontend.bands", 15, "the student 'cp_resnet_small' needs at least 16 mel bands"),
     ("data.source", "rendered", "unknown data source 'rendered'"),
     ("data.labelled", 0, "config.data.labelled is 0, but must be an integer of at least 1."),
     ("data.unlabelled", -5, "config.data.unlabelled is -5, but must be an integer of at least 0"),

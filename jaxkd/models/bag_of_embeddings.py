@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 
@@ -21,6 +22,7 @@ class BagOfEmbeddings(nn.Module):
       width: E, the size of an embedding.
       hidden: sizes of further hidden layers.
       dropout: rate after every hidden layer.
+      axis_name: the pmap axis over which the batch is split, or None; dropout then is that of the whole batch.
     """
 
     num_outputs: int
@@ -28,15 +30,16 @@ class BagOfEmbeddings(nn.Module):
     width: int
     hidden: tuple[int, ...] = ()
     dropout: float = 0.0
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps token ids int32 [B, L] to StudentOutputs: logits [B, K], features [B, 1, C], taps after each hidden layer [B, 1, C_k]."""
         embedded = nn.Embed(self.vocabulary, self.width, name="embedding")(inputs)
         x = mean_over_tokens(embedded, inputs > 0) + self.param("bias", nn.initializers.zeros, (self.width,))
-        x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
+        x = Dropout(self.dropout, self.axis_name)(nn.relu(x), train)
         taps = [x[:, None]]
         for number, size in enumerate(self.hidden, start=1):
-            x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(nn.Dense(size, name=f"hidden{number}")(x)))
+            x = Dropout(self.dropout, self.axis_name)(nn.relu(nn.Dense(size, name=f"hidden{number}")(x)), train)
             taps.append(x[:, None])
         return StudentOutputs(nn.Dense(self.num_outputs, name="head")(x), taps[-1], tuple(taps))

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 
@@ -31,16 +32,18 @@ class BagOfWords(nn.Module):
       vocabulary: V; token ids are in 0 .. V - 1, 0 is padding. A larger id gives NaN.
       width: size of the hidden layer.
       dropout: rate after it.
+      axis_name: the pmap axis over which the batch is split, or None; dropout then is that of the whole batch.
     """
 
     num_outputs: int
     vocabulary: int
     width: int
     dropout: float = 0.0
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps token ids int32 [B, L] to StudentOutputs: logits [B, K], features [B, 1, width], the same as the only tap."""
         x = nn.relu(nn.Dense(self.width, name="hidden")(sublinear_frequencies(inputs, self.vocabulary)))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, self.axis_name)(x, train)
         return StudentOutputs(nn.Dense(self.num_outputs, name="head")(x), x[:, None], (x[:, None],))

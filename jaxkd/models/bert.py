@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError, DataError
+from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 PAD_ID = 0
@@ -67,34 +68,6 @@ class BertConfig:
         return nn.LayerNorm(epsilon=self.layer_norm_eps, name=name)
 
 
-def _mixed(bits: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3: a bijection of uint32 in which each input bit changes each output bit half the time."""
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
-    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
-    return bits ^ (bits >> 16)
-
-
-class _Dropout(nn.Module):
-    """Dropout whose bits are a hash of the position in the global batch, keyed by the rng "dropout", which is the same on all devices.
-
-    Threefry's bits would take longer than the layers on CPU, and those of XLA's own generator depend on how the array is sharded.
-    """
-
-    rate: float
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        if not train or self.rate == 0.0:
-            return x
-        first, second = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
-        position = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape)
-        if self.axis_name is not None:
-            position += jnp.uint32(x.size) * jax.lax.axis_index(self.axis_name).astype(jnp.uint32)
-        keep = _mixed(_mixed(position + first) ^ second) >= jnp.uint32(round(self.rate * 2**32))
-        return jnp.where(keep, x / (1.0 - self.rate), 0.0)
-
-
 class _Embeddings(nn.Module):
     config: BertConfig
     axis_name: str | None = None
@@ -108,7 +81,7 @@ class _Embeddings(nn.Module):
         positions = self.param("position", init, (config.max_position_embeddings, width))
         segments = self.param("segment", init, (config.type_vocab_size, width))
         x = config.norm("norm")(words[tokens] + (positions[: tokens.shape[1]] + segments[0]))
-        x = _Dropout(config.hidden_dropout_prob, self.axis_name)(x, train)
+        x = Dropout(config.hidden_dropout_prob, self.axis_name)(x, train)
         return x if config.embedding_size is None else config.dense(config.hidden_size, "projection")(x)
 
 
@@ -124,11 +97,11 @@ class _Layer(nn.Module):
         qkv = config.dense(3 * width, "qkv")(x).reshape(batch, length, 3, heads, width // heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         scores = jnp.einsum("blhd,bmhd->bhlm", query, key) * (width // heads) ** -0.5 + bias
-        weights = _Dropout(config.attention_probs_dropout_prob, self.axis_name)(nn.softmax(scores), train)
+        weights = Dropout(config.attention_probs_dropout_prob, self.axis_name)(nn.softmax(scores), train)
         attended = jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(batch, length, width)
-        x = config.norm("attention_norm")(x + _Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "attention_output")(attended), train))
+        x = config.norm("attention_norm")(x + Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "attention_output")(attended), train))
         inner = ACTIVATIONS[config.hidden_act](config.dense(config.intermediate_size, "intermediate")(x))
-        return config.norm("output_norm")(x + _Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "output")(inner), train))
+        return config.norm("output_norm")(x + Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "output")(inner), train))
 
 
 class BertEncoder(nn.Module):
@@ -212,7 +185,7 @@ class SentenceClassifier(nn.Module):
             raise ConfigError(f"pooling is {self.pooling!r}, but must be one of {', '.join(POOLINGS)}.")
         hidden, pooled = BertEncoder(self.config, pooler=self.pooling == "pooler", axis_name=self.axis_name, name="encoder")(inputs, train)
         taps = [mean_over_tokens(states, inputs) if self.pooling == "mean" else states[:, 0] for states in hidden[1:]]
-        features = _Dropout(self.dropout, self.axis_name)(taps[-1] if pooled is None else pooled, train)
+        features = Dropout(self.dropout, self.axis_name)(taps[-1] if pooled is None else pooled, train)
         logits = self.config.dense(self.num_outputs, "head")(features)
         return StudentOutputs(logits, features[:, None], tuple(tap[:, None] for tap in (*taps[:-1], features)))
 

@@ -1,12 +1,14 @@
 """CP-ResNet: a residual network with a limited receptive field in frequency (EAsT, arXiv 2306.17424; after Koutini et al., arXiv 1907.01803)."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from jaxkd.models.batch_norm import BatchNorm
+from jaxkd.models.pooling import max_pool
+from jaxkd.models.torch_start import TORCH_DEFAULT
 from jaxkd.types import StudentOutputs
 
 
@@ -24,19 +26,15 @@ EAST_STAGES = (
     Stage(512, ((1, 1), (1, 1), (1, 1), (1, 1))),
 )
 
-_HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""How torch starts a linear layer."""
+TEXTBOOK_STAGES = (
+    EAST_STAGES[0],
+    Stage(256, ((3, 1), (1, 1), (1, 1), (1, 1))),
+    EAST_STAGES[2],
+)
 
 
 def _normal(standard_deviation: float) -> nn.initializers.Initializer:
     return nn.initializers.normal(standard_deviation)
-
-
-def _max_pool(x: jax.Array) -> jax.Array:
-    """2x2 max-pool [B, H, W, C] that drops an odd last row or column; elementwise, since the gradient of a window reduction is serial on CPU."""
-    height, width = (size // 2 * 2 for size in x.shape[1:3])
-    x = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
-    return jnp.maximum(x[:, :, 0:width:2], x[:, :, 1:width:2])
 
 
 class _ConvNorm(nn.Module):
@@ -44,11 +42,12 @@ class _ConvNorm(nn.Module):
     kernel: int
     init: nn.initializers.Initializer
     stride: int = 1
+    padding: int | None = None
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        padding = self.kernel // 2
+        padding = self.kernel // 2 if self.padding is None else self.padding
         x = nn.Conv(
             self.channels,
             (self.kernel, self.kernel),
@@ -58,7 +57,7 @@ class _ConvNorm(nn.Module):
             kernel_init=self.init,
             name="conv",
         )(inputs)
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name, name="norm")(x)
+        return BatchNorm(self.axis_name, name="norm")(x, train)
 
 
 class _Block(nn.Module):
@@ -88,14 +87,18 @@ class CPResNet(nn.Module):
       num_outputs: K, the size of the head.
       stem_channels: channels of the 5x5 stride-2 stem.
       stages: the stages, each with its blocks.
+      stem_padding: rows and columns of zeros around the stem's input.
       pool_stem: whether a 2x2 max-pool follows the stem.
+      head: "linear" on the mean over time and frequency, or "conv": a 1x1 convolution with norm, then that mean.
       axis_name: the pmap axis over which BatchNorm averages, or None.
     """
 
     num_outputs: int
     stem_channels: int = 128
     stages: tuple[Stage, ...] = EAST_STAGES
+    stem_padding: int = 2
     pool_stem: bool = False
+    head: Literal["linear", "conv"] = "linear"
     axis_name: str | None = None
 
     @nn.compact
@@ -103,14 +106,17 @@ class CPResNet(nn.Module):
         """Maps log-mel [B, T, F] to StudentOutputs: logits [B, K], features [B, T', C], taps after each stage [B, T_k, C_k]."""
         blocks = sum(len(stage.kernels) for stage in self.stages)
         stem_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-        x = _ConvNorm(self.stem_channels, 5, stem_init, stride=2, axis_name=self.axis_name, name="stem")(inputs[..., None], train)
-        x = _max_pool(nn.relu(x)) if self.pool_stem else nn.relu(x)
+        x = _ConvNorm(self.stem_channels, 5, stem_init, stride=2, padding=self.stem_padding, axis_name=self.axis_name, name="stem")(inputs[..., None], train)
+        x = max_pool(nn.relu(x), 2, 2) if self.pool_stem else nn.relu(x)
         taps = []
         for number, stage in enumerate(self.stages, start=1):
             for index, kernels in enumerate(stage.kernels):
                 x = _Block(stage.channels, kernels, blocks, self.axis_name, name=f"stage{number}_block{index + 1}")(x, train)
                 if index in stage.pool_after:
-                    x = _max_pool(x)
+                    x = max_pool(x, 2, 2)
             taps.append(x.mean(axis=2))
-        logits = nn.Dense(self.num_outputs, kernel_init=_HEAD_INIT, name="head")(taps[-1].mean(axis=1))
+        if self.head == "conv":
+            logits = _ConvNorm(self.num_outputs, 1, TORCH_DEFAULT, axis_name=self.axis_name, name="head")(x, train).mean(axis=(1, 2))
+        else:
+            logits = nn.Dense(self.num_outputs, kernel_init=TORCH_DEFAULT, name="head")(taps[-1].mean(axis=1))
         return StudentOutputs(logits, taps[-1], tuple(taps))

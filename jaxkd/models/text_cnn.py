@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 
@@ -17,6 +18,7 @@ class TextCNN(nn.Module):
       filters: of each window; C is filters times the number of windows.
       windows: sizes in tokens.
       dropout: rate on the pooled vector.
+      axis_name: the pmap axis over which the batch is split, or None; dropout then is that of the whole batch.
     """
 
     num_outputs: int
@@ -25,6 +27,7 @@ class TextCNN(nn.Module):
     filters: int
     windows: tuple[int, ...] = (3, 4, 5)
     dropout: float = 0.0
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
@@ -35,5 +38,5 @@ class TextCNN(nn.Module):
         for window in self.windows:
             x = nn.relu(nn.Conv(self.filters, (window,), padding="SAME", name=f"window{window}")(embedded))
             pooled.append(jnp.max(jnp.where(mask, x, 0), axis=1))
-        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate(pooled, axis=-1))
+        x = Dropout(self.dropout, self.axis_name)(jnp.concatenate(pooled, axis=-1), train)
         return StudentOutputs(nn.Dense(self.num_outputs, name="head")(x), x[:, None], (x[:, None],))

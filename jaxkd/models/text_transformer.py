@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError
 from jaxkd.models.bag_of_embeddings import mean_over_tokens
+from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 NO_KEY = -1e9
@@ -38,17 +39,18 @@ class _Layer(nn.Module):
     heads: int
     mlp_width: int
     dropout: float
+    axis_name: str | None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-        dropout = nn.Dropout(self.dropout, deterministic=not train)
         y = nn.LayerNorm(name="attention_norm")(x)
         shape = (*x.shape[:2], self.heads, x.shape[-1] // self.heads)
         # a bias of the keys would shift all scores of a query alike, which changes no weight
         query, key, value = (nn.Dense(x.shape[-1], use_bias=name != "key", name=name)(y).reshape(shape) for name in ("query", "key", "value"))
-        x = x + dropout(nn.Dense(x.shape[-1], name="attention_out")(attention(query, key, value, mask).reshape(x.shape)))
+        attended = nn.Dense(x.shape[-1], name="attention_out")(attention(query, key, value, mask).reshape(x.shape))
+        x = x + Dropout(self.dropout, self.axis_name)(attended, train)
         y = nn.gelu(nn.Dense(self.mlp_width, name="mlp_in")(nn.LayerNorm(name="mlp_norm")(x)))
-        return x + dropout(nn.Dense(x.shape[-1], name="mlp_out")(y))
+        return x + Dropout(self.dropout, self.axis_name)(nn.Dense(x.shape[-1], name="mlp_out")(y), train)
 
 
 class TextTransformer(nn.Module):
@@ -63,6 +65,7 @@ class TextTransformer(nn.Module):
       mlp_width: hidden size of the feed-forward parts.
       positions: the longest row, in tokens.
       dropout: rate on the embeddings and after each part of a layer.
+      axis_name: the pmap axis over which the batch is split, or None; dropout then is that of the whole batch.
     """
 
     num_outputs: int
@@ -73,6 +76,7 @@ class TextTransformer(nn.Module):
     mlp_width: int
     positions: int
     dropout: float = 0.0
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
@@ -90,10 +94,10 @@ class TextTransformer(nn.Module):
         mask = inputs > 0
         positions = self.param("positions", nn.initializers.normal(0.02), (self.positions, self.width))
         x = nn.Embed(self.vocabulary, self.width, name="embedding")(inputs) + positions[:length]
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, self.axis_name)(x, train)
         taps = []
         for number in range(1, self.layers + 1):
-            x = _Layer(self.heads, self.mlp_width, self.dropout, name=f"layer{number}")(x, mask, train)
+            x = _Layer(self.heads, self.mlp_width, self.dropout, self.axis_name, name=f"layer{number}")(x, mask, train)
             taps.append(mean_over_tokens(x, mask)[:, None])
         features = mean_over_tokens(nn.LayerNorm(name="norm")(x), mask)
         logits = nn.Dense(self.num_outputs, name="head")(features)

@@ -7,8 +7,10 @@ from jaxkd.plugins import check_name, resolve
 
 STUDENTS = {
     "cp_resnet": "jaxkd.students.cp_resnet:cp_resnet",
+    "cp_resnet_textbook": "jaxkd.students.cp_resnet:cp_resnet_textbook",
     "cp_resnet_small": "jaxkd.students.cp_resnet:cp_resnet_small",
     "cp_resnet_tiny": "jaxkd.students.cp_resnet:cp_resnet_tiny",
+    "mobile_fcn": "jaxkd.students.mobile_fcn:mobile_fcn",
     "bag_of_words_tiny": "jaxkd.students.text:bag_of_words_tiny",
     "bag_of_embeddings": "jaxkd.students.text:bag_of_embeddings",
     "text_cnn": "jaxkd.students.text:text_cnn",
@@ -30,11 +32,16 @@ INPUTS = {"audio": "log_mel", "text": "tokens", "image": "image"}
 """What a network takes of a data set of each modality, unless it takes frozen features."""
 
 _TAKES = {
-    "log_mel": ("cp_resnet", "cp_resnet_small", "cp_resnet_tiny"),
+    "log_mel": ("cp_resnet", "cp_resnet_textbook", "cp_resnet_small", "cp_resnet_tiny", "mobile_fcn"),
     "tokens": ("bag_of_words_tiny", "bag_of_embeddings", "text_cnn", "text_transformer"),
     "features": ("mlp", "linear"),
     "image": tuple(name for name, place in STUDENTS.items() if place.startswith("jaxkd.students.image:")),
 }
+
+_CP_RESNETS = tuple(name for name, place in STUDENTS.items() if place.startswith("jaxkd.students.cp_resnet:"))
+_FEWEST_BANDS = dict.fromkeys(_CP_RESNETS, 16)
+_EXACT_BANDS = {"mobile_fcn": (96, 128)}
+"""Mel bands that the poolings of a student need."""
 
 
 def inputs_of(name: str, modality: str) -> str:
@@ -48,16 +55,17 @@ def options(name: str, config: Any) -> dict[str, Any]:
     return chosen | ({"positions": config.text.max_tokens} if name == "text_transformer" else {})
 
 
-def check(name: str, *, modality: str | None = None, features: str = "") -> None:
+def check(name: str, *, modality: str | None = None, features: str = "", bands: int | None = None) -> None:
     """Checks the name of a student without importing JAX.
 
     Args:
       name: in the table, or `package.module:attribute`.
       modality: of the data, or None where it is not known yet.
       features: the frozen encoder whose vectors are the inputs of a network that takes features.
+      bands: mel bands of the front end, for a network that takes log-mel.
 
     Raises:
-      ConfigError: an unknown name, or a student that cannot take the data; the message lists those that can.
+      ConfigError: an unknown name, or a student that cannot take the data; the message lists those that can, or the numbers of bands.
     """
     check_name("student", name, STUDENTS)
     kind = inputs_of(name, modality or "audio")
@@ -68,6 +76,16 @@ def check(name: str, *, modality: str | None = None, features: str = "") -> None
         if features:
             raise ConfigError(f"config.student.features is {features!r}, but the student {name!r} takes {kind}: set it to '', or take mlp or linear.")
         raise ConfigError(f"the student {name!r} takes frozen features: name their encoder with --config.student.features=NAME, for example wordllama.")
+    if kind == "log_mel" and bands is not None:
+        _check_bands(name, bands)
+
+
+def _check_bands(name: str, bands: int) -> None:
+    exact, fewest = _EXACT_BANDS.get(name), _FEWEST_BANDS.get(name, 1)
+    if exact and bands not in exact:
+        raise ConfigError(f"config.frontend.bands is {bands}, but the student {name!r} takes {' or '.join(map(str, exact))} mel bands: set it to {exact[0]}.")
+    if bands < fewest:
+        raise ConfigError(f"config.frontend.bands is {bands}, but the student {name!r} needs at least {fewest} mel bands: raise it.")
 
 
 def build(name: str, *, num_outputs: int, axis_name: str | None = None, **options: Any) -> Any:

@@ -6,15 +6,15 @@ from jaxkd.models.mlp import MLP
 
 
 def mlp(*, num_outputs: int, axis_name: str | None = None, hidden: Sequence[int] = (256, 256), dropout: float = 0.0) -> MLP:
-    """Two hidden layers, as LELP's student on frozen sentence features, whose sizes are not published. `axis_name` is not used: there is no BatchNorm."""
-    return MLP(num_outputs=num_outputs, hidden=tuple(hidden), dropout=dropout)
+    """Two hidden layers, as LELP's student on frozen sentence features, whose sizes are not published."""
+    return MLP(num_outputs=num_outputs, hidden=tuple(hidden), dropout=dropout, axis_name=axis_name)
 
 
 def mlp_256(*, num_outputs: int, axis_name: str | None = None, dropout: float = 0.0) -> MLP:
-    """One hidden layer of 256. `axis_name` is not used: there is no BatchNorm."""
-    return MLP(num_outputs=num_outputs, hidden=(256,), dropout=dropout)
+    """One hidden layer of 256."""
+    return MLP(num_outputs=num_outputs, hidden=(256,), dropout=dropout, axis_name=axis_name)
 
 
 def linear(*, num_outputs: int, axis_name: str | None = None) -> MLP:
-    """A linear classifier: its features are the inputs themselves. `axis_name` is not used: there is no BatchNorm."""
+    """A linear classifier: its features are the inputs themselves. `axis_name` is not used: nothing in it is random or depends on the batch."""
     return MLP(num_outputs=num_outputs)

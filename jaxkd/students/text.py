@@ -10,8 +10,8 @@ from jaxkd.models.text_transformer import TextTransformer
 
 
 def bag_of_words_tiny(*, num_outputs: int, axis_name: str | None = None, vocabulary: int = 1024, width: int = 32, dropout: float = 0.0) -> BagOfWords:
-    """One hidden layer of 32 units on the counts of 1,024 hashed words: 32,866 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm."""
-    return BagOfWords(num_outputs=num_outputs, vocabulary=vocabulary, width=width, dropout=dropout)
+    """One hidden layer of 32 units on the counts of 1,024 hashed words: 32,866 parameters at 2 outputs."""
+    return BagOfWords(num_outputs=num_outputs, vocabulary=vocabulary, width=width, dropout=dropout, axis_name=axis_name)
 
 
 def bag_of_embeddings(
@@ -23,8 +23,8 @@ def bag_of_embeddings(
     hidden: Sequence[int] = (64,),
     dropout: float = 0.0,
 ) -> BagOfEmbeddings:
-    """Mean of 64-d word embeddings and two hidden layers of 64: 1,052,930 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm."""
-    return BagOfEmbeddings(num_outputs=num_outputs, vocabulary=vocabulary, width=width, hidden=tuple(hidden), dropout=dropout)
+    """Mean of 64-d word embeddings and two hidden layers of 64: 1,052,930 parameters at 2 outputs."""
+    return BagOfEmbeddings(num_outputs=num_outputs, vocabulary=vocabulary, width=width, hidden=tuple(hidden), dropout=dropout, axis_name=axis_name)
 
 
 def text_cnn(
@@ -37,8 +37,8 @@ def text_cnn(
     windows: Sequence[int] = (3, 4, 5),
     dropout: float = 0.0,
 ) -> TextCNN:
-    """Kim's network (arXiv 1408.5882), narrower: 1,148,034 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm."""
-    return TextCNN(num_outputs=num_outputs, vocabulary=vocabulary, width=width, filters=filters, windows=tuple(windows), dropout=dropout)
+    """Kim's network (arXiv 1408.5882), narrower: 1,148,034 parameters at 2 outputs."""
+    return TextCNN(num_outputs=num_outputs, vocabulary=vocabulary, width=width, filters=filters, windows=tuple(windows), dropout=dropout, axis_name=axis_name)
 
 
 def text_transformer(
@@ -53,7 +53,7 @@ def text_transformer(
     positions: int = 512,
     dropout: float = 0.0,
 ) -> TextTransformer:
-    """Two encoder layers of 64 units, 2 heads: 1,181,442 parameters at 2 outputs. `axis_name` is not used: there is no BatchNorm.
+    """Two encoder layers of 64 units, 2 heads: 1,181,442 parameters at 2 outputs.
 
     Raises:
       ConfigError: the width cannot be divided among the heads.
@@ -69,4 +69,5 @@ def text_transformer(
         mlp_width=mlp_width,
         positions=positions,
         dropout=dropout,
+        axis_name=axis_name,
     )

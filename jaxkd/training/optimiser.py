@@ -44,22 +44,25 @@ class Plateau(NamedTuple):
     """Learning-rate reduction on a plateau of the validation loss, and early stop; JSON-able by `_asdict()`.
 
     As torch's ReduceLROnPlateau (relative threshold 1e-4): reduced after patience + 1 evaluations in a row without a better loss. The
-    early stop is Lightning's: at `early_stop_patience` of them.
+    early stop is Lightning's: at `early_stop_patience` of them, where any lower loss is a better one.
     """
 
     best: float = float("inf")
     bad: int = 0
-    bad_since_best: int = 0
+    lowest: float = float("inf")
+    bad_since_lowest: int = 0
     scale: float = 1.0
 
     def update(self, loss: float, settings: Any) -> "Plateau":
         """The state after an evaluation with this validation loss."""
+        since_lowest = 0 if loss < self.lowest else self.bad_since_lowest + 1
+        after = self._replace(lowest=min(loss, self.lowest), bad_since_lowest=since_lowest)
         if loss < self.best * (1 - 1e-4):
-            return self._replace(best=loss, bad=0, bad_since_best=0)
+            return after._replace(best=loss, bad=0)
         if self.bad < settings.plateau_patience:
-            return self._replace(bad=self.bad + 1, bad_since_best=self.bad_since_best + 1)
-        return self._replace(bad=0, bad_since_best=self.bad_since_best + 1, scale=self.scale * settings.plateau_factor)
+            return after._replace(bad=self.bad + 1)
+        return after._replace(bad=0, scale=self.scale * settings.plateau_factor)
 
     def stops(self, settings: Any) -> bool:
         """Whether training ends here."""
-        return 0 < settings.early_stop_patience <= self.bad_since_best
+        return 0 < settings.early_stop_patience <= self.bad_since_lowest

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import binomtest, chi2, chi2_contingency, kstest
 
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.models import bert
 from jaxkd.models.bert import BertConfig, BertEncoder, SentenceClassifier, mean_over_tokens, with_encoder
+from jaxkd.models.dropout import Dropout
 from jaxkd.models.macs import count_macs
 from jaxkd.teachers.huggingface import convert, parse_config
 
@@ -117,41 +117,6 @@ def test_mean_over_tokens():
     np.testing.assert_allclose(mean_over_tokens(hidden, tokens), expected, rtol=1e-6)
 
 
-def dropped(rate, shape, seed, axis_name=None):
-    return bert._Dropout(rate, axis_name).apply({}, jnp.ones(shape), True, rngs={"dropout": jax.random.key(seed)})
-
-
-def test_dropout_keeps_its_rate_and_the_mean():
-    values = np.asarray(dropped(0.1, (400, 500), 3))
-    assert set(np.unique(values)) == {0.0, np.float32(1 / 0.9)}
-    np.testing.assert_array_equal(bert._Dropout(0.1).apply({}, jnp.ones((4, 5)), False), 1)
-    for axis in (None, 0, 1):
-        zeros, size = (values == 0).sum(axis=axis), values.size if axis is None else values.shape[axis]
-        assert binomtest(int(np.sum(zeros)), values.size, 0.1).pvalue > 1e-3
-        spread = np.sum((np.atleast_1d(zeros) - 0.1 * size) ** 2) / (size * 0.09)
-        assert chi2.sf(spread, np.size(zeros)) > 1e-3 and chi2.cdf(spread, np.size(zeros)) > 1e-3
-
-
-def test_dropout_is_independent_of_neighbours_layers_and_seeds():
-    """Joint frequencies of two masks, by the chi-square test of independence; a mask against its own shifts and against those of other seeds."""
-    mask = np.asarray(dropped(0.5, (256, 512), 0) == 0)
-    others = [mask[:, shift:] for shift in (1, 2, 32, 48, 384)] + [mask[rows:] for rows in (1, 16, 128)]
-    others += [np.asarray(dropped(0.5, (256, 512), seed) == 0) for seed in range(1, 20)]
-    pvalues = []
-    for other in others:
-        here = mask[: other.shape[0], : other.shape[1]]
-        table = [[np.sum((here == a) & (other == b)) for a in (0, 1)] for b in (0, 1)]
-        pvalues.append(chi2_contingency(table).pvalue)
-    assert min(pvalues) > 1e-4
-    assert kstest(pvalues, "uniform").pvalue > 1e-3
-
-
-def test_dropout_of_a_split_batch_is_that_of_the_whole():
-    whole = dropped(0.5, (8, 3, 5), 1)
-    halves = jax.vmap(lambda _: dropped(0.5, (4, 3, 5), 1, "data"), axis_name="data")(jnp.arange(2))
-    np.testing.assert_array_equal(halves.reshape(whole.shape), whole)
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_two_dropouts_have_the_same_mask(shared):
     config = dataclasses.replace(SMALL, shared_layers=shared, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
@@ -161,7 +126,7 @@ def test_no_two_dropouts_have_the_same_mask(shared):
 
     def record(call, args, kwargs, context):
         outputs = call(*args, **kwargs)
-        if isinstance(context.module, bert._Dropout) and outputs.ndim > 2:
+        if isinstance(context.module, Dropout) and outputs.ndim > 2:
             masks.append(np.packbits(np.asarray(outputs).ravel()[:432] == 0).tobytes())
         return outputs
 

@@ -67,12 +67,13 @@ def test_schedules():
 
 
 def test_plateau_reduces_after_patience_plus_one_and_stops_at_patience():
-    """The documented rule of torch's ReduceLROnPlateau (patience 2: the third bad evaluation reduces) and of Lightning's EarlyStopping."""
+    """The documented rule of torch's ReduceLROnPlateau (patience 2: the third bad evaluation reduces; a gain below 1e-4 is none) and of Lightning's
+    EarlyStopping (any gain is one)."""
     settings = _settings(schedule="plateau", plateau_patience=2, plateau_factor=0.2, early_stop_patience=4)
     plateau, scales, stops = Plateau(), [], []
-    for loss in (1.0, 0.9, 0.91, 0.90, 0.899_999, 0.95, 0.8):
+    for loss in (1.0, 0.9, 0.91, 0.90, 0.899_999, 0.95, 0.92, 0.93, 0.94, 0.8):
         plateau = plateau.update(loss, settings)
         scales.append(plateau.scale)
         stops.append(plateau.stops(settings))
-    assert scales == [1.0, 1.0, 1.0, 1.0, 0.2, 0.2, 0.2]
-    assert stops == [False, False, False, False, False, True, False]
+    assert scales == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.2, 0.2, 0.2, 0.04, 0.04, 0.04])
+    assert stops == [False] * 8 + [True, False]

@@ -1,0 +1,57 @@
+"""The recipes of EAsT: what they set is what the code of the steps reads, and a config with them passes the check."""
+
+import pytest
+
+from jaxkd import pipeline
+from jaxkd.config import default_config
+from jaxkd.errors import ConfigError
+from jaxkd.recipes import east_magnatagatune, east_openmic
+
+TEACHERS = ("vggish", "openl3", "passt", "panns")
+
+
+def _made(recipe, **options):
+    config = default_config()
+    config.data.update({"source": "audio_folder", "folder": "clips"})
+    config.teacher.name = "my_package.my_teacher:build"
+    recipe(config, **options)
+    return config
+
+
+@pytest.mark.parametrize("recipe", [east_openmic, east_magnatagatune])
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_a_config_with_a_recipe_passes_the_check(recipe, teacher):
+    config = _made(recipe, teacher=teacher)
+    pipeline.check(config)
+    assert config.frontend.fmax == config.data.sample_rate / 2
+
+
+def test_openmic_has_the_published_weights_epochs_and_frames():
+    """Section 5 of the specification; 62 student frames are covered by 6 repeats of 10 or 11 teacher frames, or 60 of one."""
+    configs = {teacher: _made(east_openmic, teacher=teacher) for teacher in TEACHERS}
+    assert {teacher: config.east.weight for teacher, config in configs.items()} == {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
+    frames = {"vggish": 10, "openl3": 11, "passt": 11, "panns": 1}
+    used = {teacher: min(62 * config.distance.features_expand, frames[teacher] * config.distance.embedding_expand) for teacher, config in configs.items()}
+    assert used == {"vggish": 60, "openl3": 62, "passt": 62, "panns": 60}
+    assert 100 < configs["passt"].training.steps / configs["passt"].training.eval_every_steps < 102
+    quarter = _made(east_openmic, teacher="passt", train_clips=3173)
+    assert quarter.training.eval_every_steps == 199
+
+
+def test_magnatagatune_has_the_published_epochs_and_frames():
+    configs = {teacher: _made(east_magnatagatune, teacher=teacher) for teacher in TEACHERS}
+    frames = {"vggish": 30, "openl3": 31, "passt": 31, "panns": 1}
+    used = {teacher: min(15 * config.distance.features_expand, frames[teacher] * config.distance.embedding_expand) for teacher, config in configs.items()}
+    assert used == {"vggish": 30, "openl3": 30, "passt": 30, "panns": 15}
+    assert 104 < configs["passt"].training.steps / configs["passt"].training.eval_every_steps < 106
+
+
+def test_a_recipe_undoes_what_the_other_set():
+    config = _made(east_openmic, teacher="panns")
+    east_magnatagatune(config, teacher="passt")
+    assert config.to_dict() == _made(east_magnatagatune, teacher="passt").to_dict()
+
+
+def test_unknown_teacher_is_refused():
+    with pytest.raises(ConfigError, match=r"Did you mean 'passt'\?"):
+        _made(east_openmic, teacher="past")
