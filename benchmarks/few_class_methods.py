@@ -19,22 +19,22 @@ from jaxkd.files import default_cache_dir, read_json, write_json
 
 TEMPERATURES = (1.0, 2.0, 4.0, 1.5, 3.0, 6.0)
 WEIGHTS = {"embedding_distillation": (1.0, 0.1, 10.0), "fitnet": (1.0, 0.1, 10.0), "vid": (0.1, 0.01, 1.0), "rkd": (0.1, 0.01, 1.0), "crd": (0.1, 0.01, 0.8)}
-SUBCLASSES = (5, 10, 2)
+# S and the distillation temperature; what the third column is, depends on the method
+SUBCLASS_TRIALS = ((10, 1.0, 0), (10, 2.0, 0), (5, 1.0, 0), (5, 2.0, 0), (10, 1.0, 1), (5, 1.0, 1))
+THIRD = {"lelp.subclass_temperature": (1.0, 2.0), "subclass_distillation.auxiliary_weight": (0.3, 0.1)}
 
 
 def trials(method: str) -> list[dict[str, float]]:
-    """The settings that are tried for a method, the likeliest first."""
+    """The settings that are tried for a method, the likeliest first; a method with subclasses tries their number and its temperatures."""
     if method == "baseline":
         return [{"training.learning_rate": rate} for rate in (1e-2, 3e-3, 2e-2, 5e-3, 3e-2, 1e-3)]
     if method in WEIGHTS:
         return [{f"{method}.weight": weight, "distillation.temperature": t} for t in (1.0, 2.0) for weight in WEIGHTS[method]]
-    if method in ("lelp", "random_directions", "permuted"):
-        return [{"lelp.subclasses": s, "lelp.subclass_temperature": beta} for beta in (1.0, 2.0) for s in SUBCLASSES]
     if method in ("kmeans", "agglomerative", "tsne_kmeans", "uniform", "outputs_only"):
-        return [{"lelp.subclasses": s, "distillation.temperature": t} for t in (1.0, 2.0) for s in SUBCLASSES]
-    if method == "subclass_distillation":
-        fields = ("lelp.subclasses", "subclass_distillation.auxiliary_weight", "distillation.temperature")
-        return [dict(zip(fields, (s, w, 1.0), strict=True)) for s in (5, 10) for w in (0.3, 1.0, 0.1)]
+        return [{"lelp.subclasses": s, "distillation.temperature": 4.0 if third else t} for s, t, third in SUBCLASS_TRIALS]
+    if method in ("lelp", "random_directions", "permuted", "subclass_distillation"):
+        field = "subclass_distillation.auxiliary_weight" if method == "subclass_distillation" else "lelp.subclass_temperature"
+        return [{"lelp.subclasses": s, "distillation.temperature": t, field: THIRD[field][third]} for s, t, third in SUBCLASS_TRIALS]
     return [{"distillation.temperature": t} for t in TEMPERATURES]
 
 

@@ -54,6 +54,8 @@ def _check_task(method: str, source: str, modality: str | None) -> None:
     if modality == "audio" and method in methods.NEED_CLASSIFIER:
         fitting = ", ".join(name for name in (*methods.METHODS, "probe") if name not in methods.NEED_CLASSIFIER)
         raise ConfigError(f"method {method!r} is for one class an example, but {source} has many labels a clip: choose one of {fitting}.")
+    if method == "oracle" and source in data.WITHOUT_FINE_CLASSES:
+        raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {source} has none: leave it out.")
 
 
 def _check_method(config: Any) -> None:

@@ -109,6 +109,20 @@ def test_labels_that_are_no_number(name, argument):
         load_config(name, argument)
 
 
+def test_oracle_of_data_without_fine_labels_is_refused_before_anything_is_read():
+    config = load_config("text", "data=rotten_tomatoes")
+    config.compare.methods = ("kd", "oracle")
+    with pytest.raises(ConfigError, match="'oracle' takes the fine labels of the data, but rotten_tomatoes has none"):
+        pipeline.check(config)
+    for name, argument in (
+        ("text", "method=oracle"),
+        ("image", "method=oracle"),
+        ("image", "data=digits_bin,method=oracle"),
+        ("image", "data=cifar100,method=oracle"),
+    ):
+        pipeline.check(load_config(name, argument))
+
+
 def test_features_of_another_kind_are_refused():
     config = load_config("text", "student=mlp,features=wordlama")
     with pytest.raises(ConfigError, match="Did you mean 'wordllama'"):

@@ -30,6 +30,9 @@ _MODALITIES = {
     "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
 }
 
+WITHOUT_FINE_CLASSES = ("rendered_instruments", "audio_folder", "newsgroups", "rotten_tomatoes", "imdb", "amazon_reviews", "fashion_mnist", "digits")
+"""Sources whose classes hold no hidden ones."""
+
 FOLDER_SOURCES = ("audio_folder", "amazon_reviews")
 """Sources that read `data.folder`."""
 
