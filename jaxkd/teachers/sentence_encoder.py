@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxkd.data.tokens import pack
 from jaxkd.files import sha256_json
 from jaxkd.models.bert import BertConfig, BertEncoder, mean_over_tokens
 from jaxkd.models.macs import count_macs
 from jaxkd.teachers.huggingface import FILES, TextTokenizer, convert, parse_config, read_json_bytes, read_layout, read_tensors
 
 LIMIT_FILE = "sentence_bert_config.json"
-LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-TOKENS_AT_ONCE = 2048
 
 
 class LoadedEncoder(NamedTuple):
@@ -57,34 +55,6 @@ def load_encoder(archive: Path) -> LoadedEncoder:
     limit = read_json_bytes(files.get(LIMIT_FILE, b"{}"), LIMIT_FILE).get("max_seq_length") or config.max_position_embeddings
     weight_hash = hashlib.sha256(files["model.safetensors"]).hexdigest()
     return LoadedEncoder(config, params, tokenizer, weight_hash, min(limit, config.max_position_embeddings))
-
-
-def pack(rows: list[np.ndarray], *, max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Groups of sequences of like length, in few shapes: for each of LENGTHS one number of rows, about TOKENS_AT_ONCE tokens.
-
-    What is left over at one length goes on to the next, so that only the last group has rows of padding alone.
-
-    Args:
-      rows: token ids, each int32 [L] with L <= `max_tokens`.
-      max_tokens: the longest width.
-
-    Yields:
-      The rows' places in the list, int [n], and their tokens, int32 [rows, width] with rows >= n, 0 = padding.
-    """
-    lengths = np.array([len(row) for row in rows])
-    order = np.argsort(lengths, kind="stable")
-    widths = [width for width in LENGTHS if width < max_tokens] + [max_tokens]
-    start = 0
-    for width in widths:
-        size = max(1, TOKENS_AT_ONCE // width)
-        fitting = int(np.count_nonzero(lengths <= width))
-        while fitting - start >= size or start < fitting == len(rows):
-            places = order[start : min(start + size, fitting)]
-            tokens = np.zeros((size, width), np.int32)
-            for row, place in zip(tokens, places, strict=False):
-                row[: lengths[place]] = rows[place]
-            yield places, tokens
-            start += len(places)
 
 
 class SentenceEncoder:

@@ -26,8 +26,7 @@ from jaxkd.training.subclasses import subclass_targets
 from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier
 from jaxkd.types import TeacherSide
 
-FROZEN_BATCH = {"audio": 16, "text": 512, "image": 64}
-TRAINED_BATCH = 64
+EMBED_BATCH = {"audio": 16, "text": 512, "image": 64}
 
 
 def prepare(config: Any, cache_dir: Path) -> Prepared:
@@ -51,7 +50,7 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         raise ConfigError(f"config.teacher.classifier is {config.teacher.classifier!r}, but {dataset.name} is {dataset.task} data: set it to 'none'.")
     else:
         teacher, examples = trained_teacher(config, dataset, cache_dir)
-        store = _embed(config, teacher, examples, cache_dir, TRAINED_BATCH)
+        store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[dataset.modality])
         prepared = Prepared(dataset, inputs, store, teacher.classifier, notes={f"teacher {name}": note for name, note in examples.notes.items()})
     return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
 
@@ -114,7 +113,7 @@ def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingS
 
 def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
     teacher = _frozen_teacher(name, embedding, archive, dataset, cache_dir)
-    store = _embed(config, teacher, dataset, cache_dir, FROZEN_BATCH[dataset.modality])
+    store = _embed(config, teacher, dataset, cache_dir, EMBED_BATCH[dataset.modality])
     if not hasattr(teacher, "max_tokens"):
         return store, {}
     return store, {f"tokens of {name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}

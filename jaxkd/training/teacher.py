@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxkd import methods
+from jaxkd.data.tokens import pack
 from jaxkd.data.views import Views
 from jaxkd.files import sha256_file, sha256_json
 from jaxkd.models.macs import count_macs
@@ -59,12 +60,18 @@ class ClassifierTeacher:
         self.classifier = Classifier(np.asarray(head["kernel"]), np.asarray(head["bias"]), self.weight_hash)
         self.dim = self.classifier.kernel.shape[0]
         self.parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.variables["params"]))
+        self._max_tokens = prepared.inputs.settings["tokeniser"]["max_tokens"] if prepared.inputs.settings["kind"] == "tokens" else None
         self._forward = lambda variables, rows: network.apply(variables, prepared.inputs.transform(None, rows), train=False).features
         self._compiled = jax.jit(self._forward)
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the inputs -> float32 [B, 1, D]."""
-        return np.asarray(self._compiled(self.variables, rows), np.float32)
+        """Rows of the inputs -> float32 [B, 1, D]; tokens are packed by length."""
+        if self._max_tokens is None:
+            return np.asarray(self._compiled(self.variables, rows), np.float32)
+        embedding = np.empty((len(rows), 1, self.dim), np.float32)
+        for places, tokens in pack([row[row > 0] for row in rows], max_tokens=self._max_tokens):
+            embedding[places] = np.asarray(self._compiled(self.variables, tokens))[: len(places)]
+        return embedding
 
     def macs_of(self, rows: np.ndarray) -> int:
         """Multiply-accumulates of the network for the first of these rows."""

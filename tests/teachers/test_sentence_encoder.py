@@ -8,10 +8,11 @@ import pytest
 
 from jaxkd.data.fetch import fetch
 from jaxkd.data.packages import PACKAGES
+from jaxkd.data.tokens import PACKED_WIDTHS, TOKENS_AT_ONCE, pack
 from jaxkd.files import sha256_json
 from jaxkd.models.bert import BertEncoder
 from jaxkd.teachers import sentence_encoder
-from jaxkd.teachers.sentence_encoder import LENGTHS, TOKENS_AT_ONCE, load_encoder, pack
+from jaxkd.teachers.sentence_encoder import load_encoder
 
 ORACLES = np.load(Path(__file__).parent.parent / "oracles" / "bert_transformers.npz")
 TEXTS = [str(text) for text in ORACLES["minilm/texts"]]
@@ -70,7 +71,7 @@ def test_a_text_does_not_depend_on_its_neighbours(teacher):
     np.testing.assert_allclose(teacher.embed([texts[i] for i in order]), together[order], atol=1e-5)
     for i in (0, 59, 149):
         np.testing.assert_allclose(teacher.embed(texts[i : i + 1])[0], together[i], atol=1e-5)
-    assert teacher._forward._cache_size() <= len(LENGTHS)
+    assert teacher._forward._cache_size() <= len(PACKED_WIDTHS)
     assert teacher.embed([]).shape == (0, 1, 384)
 
 
@@ -89,7 +90,7 @@ def test_packing(count, max_tokens):
             assert not row[len(rows[place]) :].any()
         assert not tokens[len(places) :].any()
     assert sorted(seen) == list(range(count))
-    assert len({width for _, width in shapes}) == len(shapes) <= len(LENGTHS)
+    assert len({width for _, width in shapes}) == len(shapes) <= len(PACKED_WIDTHS)
     assert all(size * width <= TOKENS_AT_ONCE and width <= max_tokens for size, width in shapes)
     if count == 1000:
         assert cells < 1.5 * sum(map(len, rows))

@@ -22,6 +22,17 @@ def test_logits_from_the_store_are_those_of_the_network(text_inputs, cache_dir):
     np.testing.assert_allclose(text_inputs.teacher_logits().gather(ids), logits, atol=1e-4)
 
 
+def test_texts_of_a_trained_network_are_embedded_by_length_each_as_it_would_be_alone(text_inputs, cache_dir):
+    config = text_config()
+    config.teacher.update({"name": "bag_of_embeddings", "classifier": "finetuned"})
+    teacher, examples = trained_teacher(config, text_inputs.dataset, cache_dir)
+    ids = sorted(text_inputs.dataset.splits["test"][:40])
+    rows = examples.gather(ids)
+    assert len({np.count_nonzero(row) // 32 for row in rows}) > 2
+    alone = [teacher.embed(examples.gather([example])) for example in ids]
+    np.testing.assert_allclose(teacher.embed(rows), np.concatenate(alone), atol=1e-6)
+
+
 def test_teacher_does_not_depend_on_the_students_seed_or_method(cache_dir, text_inputs):
     config = text_config(method="kd")
     config.seed = 7
