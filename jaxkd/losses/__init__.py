@@ -24,7 +24,13 @@ from jaxkd.losses.features import cosine, fitnet, l2
 from jaxkd.losses.logits import bernoulli_kd, masked_bernoulli_cross_entropy
 from jaxkd.losses.reduce import masked_mean
 from jaxkd.losses.relational import cka, pkt, rkd, similarity_preserving
-from jaxkd.losses.relations import EAST_EPS, cosine_distance_difference, distance_correlation_loss, distance_correlation_sqr
+from jaxkd.losses.relations import (
+    EAST_EPS,
+    cosine_distance_correlation_loss,
+    cosine_distance_difference,
+    distance_correlation_loss,
+    distance_correlation_sqr,
+)
 from jaxkd.losses.subclass import subclass_auxiliary
 from jaxkd.losses.variational import initial_raw_variance, vid
 
@@ -37,6 +43,7 @@ __all__ = [
     "cka",
     "class_groups",
     "cosine",
+    "cosine_distance_correlation_loss",
     "cosine_distance_difference",
     "crd_in_batch",
     "crd_loss",

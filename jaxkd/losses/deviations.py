@@ -31,3 +31,9 @@ def deviations(x: Array, where: Array | None = None) -> jax.Array:
 def unit_deviations(x: Array, where: Array | None = None) -> jax.Array:
     """Deviations of x [..., n] divided by their L2 norm: the dot product of two such vectors is Pearson's correlation. See `deviations`."""
     return unit_rows(deviations(x, where))
+
+
+def scaled(x: jax.Array) -> jax.Array:
+    """Divides x by its largest entry, for what does not depend on scale: products neither overflow nor vanish."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
+    return x / jnp.where(largest > 0, largest, 1)

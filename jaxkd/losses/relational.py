@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxkd.losses.deviations import deviations
+from jaxkd.losses.deviations import deviations, scaled
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.groups import mean_over_groups
 from jaxkd.losses.reduce import masked_mean
@@ -16,12 +16,6 @@ from jaxkd.types import Array
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 _ENTRIES_AT_ONCE = 2**22
 _PKT_EPS = 1e-7
-
-
-def _scaled(x: jax.Array) -> jax.Array:
-    """Divides x by its largest entry, for what does not depend on scale: products neither overflow nor vanish."""
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
-    return x / jnp.where(largest > 0, largest, 1)
 
 
 class _Side(NamedTuple):
@@ -34,7 +28,7 @@ class _Side(NamedTuple):
 
 
 def _side(x: jax.Array, weights: jax.Array) -> _Side:
-    points = _scaled(deviations(x.T, weights > 0).T)
+    points = scaled(deviations(x.T, weights > 0).T)
     gram = _matmul(points, points.T)
     norms = jnp.diagonal(gram)
     norm_sums = norms[:, None] + norms[None, :]
@@ -151,7 +145,7 @@ def pkt(features: Array, embedding: Array, *, group_size: int | None = None, whe
 
 def _similarity_preserving(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
     def similarities(rows: jax.Array) -> jax.Array:
-        rows = _scaled(rows)
+        rows = scaled(rows)
         return unit_rows(_matmul(rows, rows.T))
 
     return masked_mean(jnp.square(similarities(x) - similarities(y)), weights[:, None] * weights[None, :] > 0)
@@ -180,7 +174,7 @@ def similarity_preserving(
 
 
 def _cka(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
-    x, y = (_scaled(deviations(side.T, weights > 0).T) for side in (x, y))
+    x, y = (scaled(deviations(side.T, weights > 0).T) for side in (x, y))
 
     def squared_norm(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.sum(jnp.square(_matmul(a.T, b)))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError
+from jaxkd.losses.centring import centre, fewest_rows, pairs
+from jaxkd.losses.deviations import deviations, scaled
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.groups import mean_over_groups
 from jaxkd.losses.reduce import row_mask, to_compute_dtype
@@ -30,14 +32,6 @@ class _Side(NamedTuple):
     varies: jax.Array
 
 
-def _min_rows(bias_corrected: bool) -> int:
-    return 4 if bias_corrected else 2
-
-
-def _pairs(count: jax.Array, bias_corrected: bool) -> jax.Array:
-    return jnp.maximum(count * (count - 3), 1) if bias_corrected else jnp.maximum(count * count, 1)
-
-
 def _side(x: jax.Array, weights: jax.Array, bias_corrected: bool, eps: tuple[float, float] | None) -> _Side:
     count = jnp.maximum(jnp.sum(weights), 1)
     points = (x - jnp.sum(x * weights[:, None], axis=0) / count) * weights[:, None]
@@ -58,20 +52,8 @@ def _side(x: jax.Array, weights: jax.Array, bias_corrected: bool, eps: tuple[flo
     # A shift of all distances by their root mean square cancels in the centring. In many dimensions distances concentrate, and without
     # it the rounding errors of the row means are coherent and are amplified by the sums over n.
     shift = jnp.sqrt(2 * jnp.sum(squared_norms) / count)
-    pair_weights = weights[:, None] * weights[None, :]
-    if bias_corrected:
-        pair_weights = pair_weights * (1 - jnp.eye(x.shape[0], dtype=x.dtype))
-    shifted = (distances - shift) * pair_weights
-    row_sums = jnp.sum(shifted, axis=1)
-    total = jnp.sum(row_sums)
-    if bias_corrected:
-        row_means = row_sums / jnp.maximum(count - 2, 1)
-        grand_mean = total / jnp.maximum((count - 1) * (count - 2), 1)
-    else:
-        row_means = row_sums / count
-        grand_mean = total / count**2
-    centred = (shifted - row_means[:, None] - row_means[None, :] + grand_mean) * pair_weights
-    variance = jnp.sum(centred * centred) / _pairs(count, bias_corrected)
+    centred = centre(distances - shift, weights, bias_corrected)
+    variance = jnp.sum(centred * centred) / pairs(count, bias_corrected)
     varies = variance > (16 * rounding * shift) ** 2
     return _Side(points, scale, apart, distances, centred, variance, varies)
 
@@ -81,8 +63,8 @@ def _quotient(
 ) -> tuple[_Side, _Side, jax.Array, jax.Array, jax.Array]:
     a, b = _side(x, weights, bias_corrected, eps), _side(y, weights, bias_corrected, eps)
     count = jnp.sum(weights)
-    covariance = jnp.sum(a.centred * b.centred) / _pairs(count, bias_corrected)
-    defined = count >= _min_rows(bias_corrected)
+    covariance = jnp.sum(a.centred * b.centred) / pairs(count, bias_corrected)
+    defined = count >= fewest_rows(bias_corrected)
     if eps is None:
         defined &= a.varies & b.varies
         square = a.variance * b.variance
@@ -110,7 +92,7 @@ def _points_gradient(side: _Side, other: _Side, value, denominator, factor) -> j
 
 def _correlation_backward(bias_corrected, eps, residuals, cotangent):
     a, b, weights, value, denominator, defined = residuals
-    factor = jnp.where(defined, cotangent, 0) / _pairs(jnp.sum(weights), bias_corrected)
+    factor = jnp.where(defined, cotangent, 0) / pairs(jnp.sum(weights), bias_corrected)
     return _points_gradient(a, b, value, denominator, factor), _points_gradient(b, a, value, denominator, factor), jnp.zeros_like(weights)
 
 
@@ -188,7 +170,54 @@ def distance_correlation_loss(
     def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.subtract(1, _correlation(x, y, weights, bias_corrected, eps))
 
-    min_rows = _min_rows(bias_corrected)
+    min_rows = fewest_rows(bias_corrected)
+    return mean_over_groups(group_loss, features, embedding, min_rows=min_rows, group_size=group_size, where=where, axis_name=axis_name)
+
+
+@functools.partial(jax.jit, static_argnames=("bias_corrected", "group_size", "axis_name", "eps"))
+def cosine_distance_correlation_loss(
+    features: Array,
+    embedding: Array,
+    *,
+    bias_corrected: bool = False,
+    group_size: int | None = None,
+    axis_name: str | None = None,
+    where: Array | None = None,
+    eps: tuple[float, float] | None = None,
+) -> jax.Array:
+    """1 - R^2 with raw Gram matrices in place of the distances, per frame, averaged over frames (EAsT, arXiv 2306.17424).
+
+    Centred, the Gram matrix z z^T is that of the centred rows: the plain statistic is linear centred kernel alignment (see `cka`).
+
+    Args:
+      features: student's features, [B, T, p] or [B, p].
+      embedding: teacher's embedding, [B, T, q] or [B, q].
+      bias_corrected: U-centring, which leaves the diagonal out, in place of double centring.
+      group_size: rows a group, as in `distance_correlation_loss`.
+      axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      where: True for the rows that count, bool [B]; may be traced.
+      eps: None for scale-free guards; EAST_EPS for the constants of EAsT, of which the second applies.
+
+    Returns:
+      A scalar, float32 (float64 for float64 inputs). Unaffected by translation, rotation and, without `eps`, by the scale of either side.
+
+    Raises:
+      ConfigError: numbers of rows or frames differ, or the group size is too small.
+    """
+    min_rows = fewest_rows(bias_corrected)
+
+    def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+        def centred(side: jax.Array) -> jax.Array:
+            points = deviations(side.T, weights > 0).T
+            points = scaled(points) if eps is None else points
+            return centre(_matmul(points, points.T), weights, bias_corrected)
+
+        a, b = centred(x), centred(y)
+        covariance, *variances = (jnp.sum(u * v) / pairs(jnp.sum(weights), bias_corrected) for u, v in ((a, b), (a, a), (b, b)))
+        square = variances[0] * variances[1] + (0 if eps is None else eps[1])
+        defined = (jnp.sum(weights) >= min_rows) & (square > 0)
+        return 1 - jnp.where(defined, covariance * jax.lax.rsqrt(jnp.where(defined, square, 1)), 0)
+
     return mean_over_groups(group_loss, features, embedding, min_rows=min_rows, group_size=group_size, where=where, axis_name=axis_name)
 
 

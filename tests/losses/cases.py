@@ -118,6 +118,18 @@ CASES = {
         frames(Q),
         per_frame(lambda x, y: float(np.mean((cosine_similarity(x) - cosine_similarity(y)) ** 2))),
     ),
+    "cosine_distance_correlation": Case(
+        losses.cosine_distance_correlation_loss,
+        frames(P),
+        frames(Q),
+        per_frame(lambda x, y: formulas.uncorrelated(dcor.double_centered(x @ x.T), dcor.double_centered(y @ y.T), dcor.mean_product)),
+    ),
+    "cosine_distance_correlation_corrected": Case(
+        functools.partial(losses.cosine_distance_correlation_loss, bias_corrected=True),
+        frames(P),
+        frames(Q),
+        per_frame(lambda x, y: formulas.uncorrelated(*(dcor.u_centered(formulas.hollow(side @ side.T)) for side in (x, y)), dcor.u_product)),
+    ),
     "fitnet": Case(losses.fitnet, frames(P), matching(P), lambda x, y: float(np.mean(np.linalg.norm(x - y, axis=-1) ** 2) / P)),
     "l2": Case(losses.l2, frames(P), matching(P), lambda x, y: float(np.mean(np.linalg.norm(x - y, axis=-1) ** 2) / P)),
     "cosine": Case(losses.cosine, frames(P), matching(P), lambda x, y: float(np.mean(paired_cosine_distances(flat(x), flat(y))))),

@@ -1,5 +1,7 @@
 """The losses in float64 from scipy, scikit-learn and the formulas of their papers: one frame, arrays in, a number out."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, huber, logsumexp, rel_entr, softmax
@@ -53,6 +55,15 @@ def gaussian_information(x: np.ndarray, y: np.ndarray, raw_variance: np.ndarray)
 
 def angles(x: np.ndarray) -> np.ndarray:
     return np.stack([cosine_similarity(x - anchor) for anchor in x])
+
+
+def hollow(matrix: np.ndarray) -> np.ndarray:
+    """With a diagonal of zeros, as U-centring takes it."""
+    return matrix - np.diag(np.diag(matrix))
+
+
+def uncorrelated(a: np.ndarray, b: np.ndarray, product: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    return float(1 - product(a, b) / np.sqrt(product(a, a) * product(b, b)))
 
 
 def relational(x: np.ndarray, y: np.ndarray) -> float:

@@ -6,7 +6,14 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from jaxkd.errors import ConfigError
-from jaxkd.losses import EAST_EPS, cosine_distance_difference, distance_correlation_loss, distance_correlation_sqr
+from jaxkd.losses import (
+    EAST_EPS,
+    cka,
+    cosine_distance_correlation_loss,
+    cosine_distance_difference,
+    distance_correlation_loss,
+    distance_correlation_sqr,
+)
 from tests.dcor_oracle import dcor
 
 Z = np.array([[0, 0], [1, 0], [0, 2], [3, 1]], np.float64)
@@ -33,6 +40,27 @@ def test_known_values():
         assert distance_correlation_loss(Z, E, eps=EAST_EPS) == pytest.approx(0.1920157802, abs=1e-10)
         assert cosine_distance_difference(Z + 1, E) == pytest.approx(0.2130985232, abs=1e-10)
     assert distance_correlation_loss(Z, E, eps=EAST_EPS) == pytest.approx(0.1920157802, abs=1e-6)
+
+
+def test_gram_matrices_in_place_of_distances_are_kernel_alignment_and_take_the_constant_of_east(pair):
+    x, y = (side.astype(np.float32) for side in pair)
+    np.testing.assert_allclose(cosine_distance_correlation_loss(x, y), cka(x, y), rtol=1e-5)
+    a, b = (dcor.double_centered(1e-3 * side @ (1e-3 * side).T) for side in (Z, E))
+    expected = 1 - np.mean(a * b) / np.sqrt(np.mean(a * a) * np.mean(b * b) + 1e-9)
+    with jax.enable_x64(True):
+        assert cosine_distance_correlation_loss(1e-3 * Z, 1e-3 * E, eps=EAST_EPS) == pytest.approx(expected, rel=1e-12)
+    assert expected > 0.99
+
+
+@pytest.mark.parametrize("loss", [distance_correlation_loss, cosine_distance_correlation_loss, cosine_distance_difference])
+def test_every_relation_has_groups_on_the_global_batch(loss):
+    """Groups of 6 straddle the parts of 4 rows that each device holds; one row of the second group is left out."""
+    rng = np.random.default_rng(11)
+    z, e, where = rng.standard_normal((12, 1, 3)), rng.standard_normal((12, 1, 6)), np.arange(12) != 7
+    expected = (6 * loss(z[:6], e[:6]) + 5 * loss(z[6:][where[6:]], e[6:][where[6:]])) / 11
+    parts = z.reshape(3, 4, 1, 3), e.reshape(3, 4, 1, 6), where.reshape(3, 4)
+    values = jax.jit(jax.vmap(lambda a, b, rows: loss(a, b, group_size=6, where=rows, axis_name="devices"), axis_name="devices"))(*parts)
+    np.testing.assert_allclose(values, np.full(3, expected), rtol=1e-5)
 
 
 @both_statistics
