@@ -1,6 +1,7 @@
 """Files that are never half-written: atomic write, checksum, the cache folder, free disk and memory."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -75,6 +76,13 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
         _sync_directory(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: str | os.PathLike) -> None:
+    """Removes what runs that were killed left of `atomic_directory(path)`; no other process may be writing it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

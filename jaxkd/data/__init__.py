@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 SOURCES: dict[str, str] = {
     "rendered_instruments": "jaxkd.data.rendered:prepare",
     "audio_folder": "jaxkd.data.folder:prepare",
+    "openmic": "jaxkd.data.openmic:prepare",
+    "magnatagatune": "jaxkd.data.magnatagatune:prepare",
     "newsgroups": "jaxkd.data.newsgroups:prepare",
     "newsgroups_bin": "jaxkd.data.newsgroups:prepare",
     "rotten_tomatoes": "jaxkd.data.movie_reviews:prepare",
@@ -25,15 +27,15 @@ SOURCES: dict[str, str] = {
 }
 
 _MODALITIES = {
-    "audio": ("rendered_instruments", "audio_folder"),
+    "audio": ("rendered_instruments", "audio_folder", "openmic", "magnatagatune"),
     "text": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "amazon_reviews"),
     "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
 }
 
-WITHOUT_FINE_CLASSES = ("rendered_instruments", "audio_folder", "newsgroups", "rotten_tomatoes", "imdb", "amazon_reviews", "fashion_mnist", "digits")
+WITHOUT_FINE_CLASSES = (*_MODALITIES["audio"], "newsgroups", "rotten_tomatoes", "imdb", "amazon_reviews", "fashion_mnist", "digits")
 """Sources whose classes hold no hidden ones."""
 
-FOLDER_SOURCES = ("audio_folder", "amazon_reviews")
+FOLDER_SOURCES = ("audio_folder", "openmic", "magnatagatune", "amazon_reviews")
 """Sources that read `data.folder`."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd.data.clips import Clips
 from jaxkd.errors import ArtefactError, DataError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 
@@ -23,14 +24,14 @@ class Split:
 
     Attributes:
       ids: n ids, unique in the data set.
-      inputs: audio: int16 [n, samples], mono; image: uint8 [n, H, W, channels]; text: n strings.
+      inputs: audio: int16 [n, samples], mono, or n clips that are decoded as they are written; image: uint8 [n, H, W, channels]; text: n strings.
       labels: float32 [n, K] in [0, 1]; one-hot for a multi-class task.
       label_mask: bool [n, K], True where a label counts; a row of False is an unlabelled example.
       fine_labels: int32 [n], the hidden subclass of each row (known for unlabelled rows too), or None where there is none.
     """
 
     ids: list[str]
-    inputs: np.ndarray | Sequence[str]
+    inputs: np.ndarray | Clips | Sequence[str]
     labels: np.ndarray
     label_mask: np.ndarray
     fine_labels: np.ndarray | None = None
@@ -185,11 +186,13 @@ def _remedy(path: Path) -> str:
     return f"remove {path} and run again, and it is made anew."
 
 
-def _arrays(split: Split, modality: str) -> dict[str, np.ndarray]:
+def _arrays(split: Split, modality: str) -> dict[str, np.ndarray | Clips]:
     """The arrays of a split by kind, as they are stored."""
     mask = np.asarray(split.label_mask, np.bool_)
-    arrays = {"labels": np.where(mask, split.labels, np.float32(0.0)).astype(np.float32), "label_mask": mask}
-    if modality == "text":
+    arrays: dict[str, np.ndarray | Clips] = {"labels": np.where(mask, split.labels, np.float32(0.0)).astype(np.float32), "label_mask": mask}
+    if isinstance(split.inputs, Clips):
+        arrays["inputs"] = split.inputs
+    elif modality == "text":
         encoded = [text.encode() for text in split.inputs]
         arrays["inputs"] = np.frombuffer(b"".join(encoded), np.uint8)
         arrays["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
@@ -198,6 +201,18 @@ def _arrays(split: Split, modality: str) -> dict[str, np.ndarray]:
     if split.fine_labels is not None:
         arrays["fine_labels"] = np.asarray(split.fine_labels, np.int32)
     return arrays
+
+
+def _write_array(path: Path, array: np.ndarray | Clips) -> dict[str, Any]:
+    """Writes a numpy file, clips without holding all of them in memory; returns its shape and dtype."""
+    if isinstance(array, Clips):
+        with open(path, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": array.shape})
+            for chunk in array.chunks(f"decoding {path.name.partition('.')[0]}"):
+                file.write(chunk.astype("<i2", copy=False).tobytes())
+        return {"shape": list(array.shape), "dtype": "int16"}
+    np.save(path, array, allow_pickle=False)
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
 
 
 def write_dataset(
@@ -225,7 +240,7 @@ def write_dataset(
       task: "multilabel", or "multiclass" with one-hot labels.
       classes: names of the K labels.
       splits: the rows by split; labels are set to 0 where masked.
-      notes: JSON-able remarks for the report.
+      notes: JSON-able remarks for the report; read after the examples are written, so that `Clips.remarks` may be among them.
       licence: the terms of what the examples were made from, in a line.
       fine_classes: names of the hidden subclasses; every split then has `fine_labels`.
       sample_rate: samples a second, for audio.
@@ -235,8 +250,7 @@ def write_dataset(
         files: dict[str, dict[str, Any]] = {}
         for split, rows in splits.items():
             for kind, array in _arrays(rows, modality).items():
-                np.save(folder / f"{split}.{kind}.npy", array, allow_pickle=False)
-                files[f"{split}.{kind}.npy"] = {"shape": list(array.shape), "dtype": str(array.dtype)}
+                files[f"{split}.{kind}.npy"] = _write_array(folder / f"{split}.{kind}.npy", array)
         if records is not None:
             write_json(folder / "records.json", records)
             files["records.json"] = {}

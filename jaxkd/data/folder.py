@@ -9,22 +9,19 @@ No two splits may hold files of equal content. Within a split a copy of another 
 import csv
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-from scipy.signal import resample_poly
 
-from jaxkd.data.dataset import SPLIT_ORDER, Dataset, Split, write_dataset
+from jaxkd.data.clips import decode_file, fit_clip
+from jaxkd.data.dataset import SPLIT_ORDER, Dataset
+from jaxkd.data.recordings import Recording, prepare_recordings
 from jaxkd.errors import ConfigError, DataError
-from jaxkd.files import require_free_disk, require_free_memory, sha256_file, sha256_json
-from jaxkd.progress import progress
+from jaxkd.files import sha256_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 NAME = "audio_folder"
 LABELS_FILE = "labels.csv"
 SPLIT_PATTERN = re.compile("|".join((*SPLIT_ORDER, r"unseen(_\w+)?")))
@@ -53,49 +50,37 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
       ConfigError: no folder is named.
       DataError: labels.csv or a file is missing, damaged or of the wrong kind, or two splits share a file; the message names the file and line.
       ArtefactError: the data set in the cache was altered; the message names the file and what to remove.
-      ResourceError: too little disk or memory.
+      ResourceError: too little disk.
     """
     if not data_config.folder:
         raise ConfigError("data.source=audio_folder needs data.folder=FOLDER, a folder with audio files and a labels.csv.")
     folder = Path(data_config.folder).expanduser()
+    labels_file = folder / LABELS_FILE
     classes, rows = read_labels(folder)
-    rate, points = data_config.sample_rate, round(data_config.clip_seconds * data_config.sample_rate)
-    made_from = {"format": FORMAT_VERSION, "sample_rate": rate, "points": points, "labels": sha256_file(folder / LABELS_FILE)}
-    made_from["files"] = [sha256_file(folder / row.file) for row in rows]
-    copies = _count_copies(rows, made_from["files"], folder / LABELS_FILE)
-    fingerprint = sha256_json(made_from)
-    path = Path(cache_dir) / "datasets" / f"{NAME}-{fingerprint[:16]}"
-    if path.exists():
-        return Dataset.open_verified(path)
-    require_free_disk(cache_dir, 2 * len(rows) * points + 10_000_000, f"decoding {len(rows):,} files")
-    require_free_memory(4 * len(rows) * points, f"decoding {len(rows):,} files")  # all clips, and once more by split
-    audio = np.empty((len(rows), points), np.int16)
-    counts = Counter({"copies of another clip of the split": copies} if copies else {})
-    for index, row in enumerate(progress(rows, description=f"decoding {folder.name}", unit="file")):
+
+    def notes(digests: list[str]) -> dict[str, Any]:
+        copies = _count_copies(rows, digests, labels_file)
+        remarks: dict[str, Any] = {"copies of another clip of the split": copies} if copies else {}
+        if not any(row.split.startswith("unseen") for row in rows):
+            remarks["unseen"] = f"{labels_file} names no file of a split unseen or unseen_NAME"
+        return remarks
+
+    def decode(file: Path, rate: int, points: int) -> tuple[np.ndarray, list[str]]:
         try:
-            audio[index], remarks = decode_clip(folder / row.file, rate, points)
+            return decode_clip(file, rate, points)
         except DataError as error:
-            raise DataError(f"{error} Replace the file, or remove its line from {folder / LABELS_FILE}.") from error
-        counts.update(remarks)
-    labels, mask = np.array([row.labels for row in rows], np.float32), np.array([row.mask for row in rows], np.bool_)
-    splits = {}
-    for split in dict.fromkeys(row.split for row in rows):
-        places = [index for index, row in enumerate(rows) if row.split == split]
-        splits[split] = Split([f"{split}/{rows[index].file}" for index in places], audio[places], labels[places], mask[places])
-    notes = {"licences": {"audio": "the terms of your files"}, "decoded": dict(sorted(counts.items()))}
-    if not any(split.startswith("unseen") for split in splits):
-        notes["unseen"] = f"{folder / LABELS_FILE} names no file of a split unseen or unseen_NAME"
-    return write_dataset(
-        path,
+            raise DataError(f"{error} Replace the file, or remove its line from {labels_file}.") from error
+
+    return prepare_recordings(
+        data_config,
+        cache_dir,
         name=NAME,
-        fingerprint=fingerprint,
-        modality="audio",
-        task="multilabel",
-        sample_rate=rate,
+        recordings=[Recording(f"{row.split}/{row.file}", folder / row.file, row.split, row.labels, row.mask) for row in rows],
         classes=classes,
-        splits=splits,
+        made_from={"format": FORMAT_VERSION, "labels": sha256_file(labels_file)},
         notes=notes,
-        licence=notes["licences"]["audio"],
+        licence="the terms of your files",
+        decode=decode,
     )
 
 
@@ -164,35 +149,14 @@ def decode_clip(path: Path, rate: int, points: int) -> tuple[np.ndarray, list[st
     Raises:
       DataError: the file is empty, silent, not audio, not finite, or of a lower rate.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            file_rate, frames = file.samplerate, file.frames
-            if frames and file_rate >= rate:
-                audio = file.read(-(-points * file_rate // rate) + file_rate // 10, dtype="float32", always_2d=True).mean(axis=1)
-            else:
-                audio = np.empty(0, np.float32)
-    except soundfile.LibsndfileError as error:
-        size = path.stat().st_size
-        raise DataError(f"{path} is {'empty (0 bytes)' if not size else f'not audio that can be decoded ({error.error_string})'}.") from error
-    if not frames:
-        raise DataError(f"{path} is empty: it holds no samples.")
-    if file_rate < rate:
+    decoded = decode_file(path, points / rate)
+    if decoded.rate < rate:
         raise DataError(
-            f"{path} has a rate of {file_rate} Hz, below data.sample_rate={rate}: the frequencies above {file_rate // 2} Hz that the teacher listens to are "
-            f"not in it. Use a recording of {rate} Hz or more."
+            f"{path} has a rate of {decoded.rate} Hz, below data.sample_rate={rate}: the frequencies above {decoded.rate // 2} Hz that the teacher listens to "
+            f"are not in it. Use a recording of {rate} Hz or more."
         )
-    if not np.all(np.isfinite(audio)):
-        raise DataError(f"{path} holds samples that are NaN or infinite.")
-    remarks = [] if file_rate == rate else [f"resampled from {file_rate} Hz"]
-    if file_rate != rate:
-        factor = gcd(rate, file_rate)
-        audio = resample_poly(audio, rate // factor, file_rate // factor)
-    if abs(frames * rate / file_rate - points) >= 1:
-        remarks.append("cut" if frames * rate / file_rate > points else "filled up with silence")
-    audio = audio[:points]
-    rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+    beginning = decoded.audio[: -(-points * decoded.rate // rate)]
+    rms = float(np.sqrt(np.mean(np.square(beginning, dtype=np.float64))))
     if rms < SILENCE_RMS:
         raise DataError(f"{path} is silent: its first {points / rate:g} s have an RMS of {rms:.1e}.")
-    clip = np.zeros(points, np.int16)
-    clip[: len(audio)] = np.clip(np.round(audio * 32767.0), -32768, 32767).astype(np.int16)
-    return clip, remarks
+    return fit_clip(decoded, rate, points)

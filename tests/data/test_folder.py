@@ -1,3 +1,4 @@
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,10 +78,10 @@ def test_altered_cached_set_is_refused(name, folder, tmp_path):
         prepared(folder, tmp_path)
 
 
-def test_memory_for_the_clips_is_asked_for_before_they_are_decoded(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxkd.files.available_memory_bytes", lambda: 20_000_000)
+def test_disk_for_the_clips_is_asked_for_before_they_are_decoded(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000_000))
     monkeypatch.setattr("jaxkd.data.folder.decode_clip", None)
-    with pytest.raises(ResourceError, match=r"decoding 5 files needs 32 MB of memory, but 20 MB are available\. Close other programs, or choose smaller sizes"):
+    with pytest.raises(ResourceError, match=r"decoding 5 files needs 26 MB of disk, but .* has 20 MB free\. Free some space"):
         prepared(folder, tmp_path, clip_seconds=100.0)
 
 
@@ -102,7 +103,7 @@ def test_copies_within_a_split_are_clips_of_their_own_and_are_counted(folder, tm
     write(folder, [*LINES, "copy.wav,train,1,0"])
     dataset = prepared(folder, tmp_path)
     assert dataset.splits["train"] == ["train/a.wav", "train/b.flac", "train/copy.wav"]
-    assert dataset.notes["decoded"]["copies of another clip of the split"] == 1
+    assert dataset.notes["copies of another clip of the split"] == 1
 
 
 def test_bad_audio(folder, tmp_path):
