@@ -116,10 +116,33 @@ def default_config() -> ml_collections.ConfigDict:
     )
     config.student = ml_collections.ConfigDict({"name": "cp_resnet_small", "features": ""})
     config.distance = ml_collections.ConfigDict(
-        {"name": "distance_correlation", "bias_corrected": False, "group_size": 0, "features_expand": -1, "embedding_expand": -1}
+        {
+            "name": "distance_correlation",
+            "bias_corrected": False,
+            "difference": "absolute",
+            "absolute_eps": False,
+            "group_size": 0,
+            "stage_weights": (),
+            "alignment": "repeat",
+            "features_expand": -1,
+            "embedding_expand": -1,
+            "stage_features_expand": (),
+            "stage_embedding_expand": (),
+        }
     )
     config.east = ml_collections.ConfigDict({"weight": 0.8})
-    config.compressed = ml_collections.ConfigDict({"weight": 0.5, "transformation": "linear", "features": 0, "teacher_weight": 1.0, "stop_gradient": True})
+    config.compressed = ml_collections.ConfigDict(
+        {
+            "weight": 0.5,
+            "transformation": "linear",
+            "features": 0,
+            "teacher_weight": 1.0,
+            "stop_gradient": True,
+            "shared_optimiser": False,
+            "training": "joint",
+            "staged_steps": 0.5,
+        }
+    )
     config.distillation = ml_collections.ConfigDict({"alpha": 0.0, "temperature": 1.0})
     config.lelp = ml_collections.ConfigDict(
         {
@@ -149,6 +172,11 @@ def default_config() -> ml_collections.ConfigDict:
     config.parallel = ml_collections.ConfigDict({"mode": "jit"})
     config.compare = ml_collections.ConfigDict({"methods": ("probe", "baseline", "east", "compressed"), "seeds": (0, 1, 2), "settings": ()})
     return config
+
+
+def count_steps(value: float, steps: int) -> int:
+    """A number of steps that a config gives as such (from 1 on), or as a fraction of `steps` (below 1)."""
+    return int(value) if value >= 1 else round(value * steps)
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:

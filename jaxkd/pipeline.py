@@ -32,6 +32,8 @@ def check(config: Any) -> None:
         methods.check(method)
         _check_task(method, config.data.source, modality)
     _check_method(config)
+    if modality in ("text", "image") and config.method == "compressed" and config.compressed.transformation == "attention":
+        raise ConfigError(f"config.compressed.transformation is 'attention', which weighs frames, but of {modality} there is one vector: take linear or mlp.")
     students.check(config.student.name, modality=modality, features=config.student.features, bands=config.frontend.bands)
     if config.student.features:
         teachers.check_features(config.student.features, modality=modality)

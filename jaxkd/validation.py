@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from jaxkd.config import default_config, flatten
+from jaxkd.config import count_steps, default_config, flatten
 from jaxkd.errors import ConfigError
 
 
@@ -46,15 +46,21 @@ _NON_NEGATIVE_NUMBERS = [
     *_of_training("weight_decay mixup_alpha"),
 ]
 _POSITIVE_NUMBERS = [
-    *("data.clip_seconds frontend.fmax distillation.temperature lelp.subclass_temperature crd.temperature subclass_distillation.auxiliary_temperature").split(),
+    *(
+        "data.clip_seconds frontend.fmax compressed.staged_steps distillation.temperature lelp.subclass_temperature crd.temperature "
+        "subclass_distillation.auxiliary_temperature"
+    ).split(),
     *_of_training("learning_rate clip_norm"),
 ]
 _CHOICES = {
     "store.dtype": ("float16", "float32"),
     "frontend.kind": ("kaldi", "slaney"),
     "teacher.normalisation": ("none", "zscore"),
-    "distance.name": ("distance_correlation", "fitnet"),
-    "compressed.transformation": ("linear", "mlp", "identity"),
+    "distance.name": ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet", "l2", "cosine"),
+    "distance.difference": ("absolute", "squared"),
+    "distance.alignment": ("repeat", "pool", "interpolate"),
+    "compressed.transformation": ("linear", "linear_norm", "mlp", "attention", "random", "pca", "identity"),
+    "compressed.training": ("joint", "staged"),
     "data.view_targets": ("augmented", "clean"),
     "teacher.classifier": ("none", "linear", "mlp", "finetuned"),
     "lelp.null_space": ("rows", "differences", "off"),
@@ -115,6 +121,7 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
         _validate_rendered(flat)
     _validate_frontend(flat)
     _validate_distance(flat)
+    _validate_compressed(flat)
     for part in _TRAININGS:
         _validate_training(flat, part)
     _require(flat["rkd.group_size"] != 1, "rkd.group_size", flat["rkd.group_size"], "at least 2 rows, or 0 for the whole batch")
@@ -164,9 +171,53 @@ def _validate_distance(flat: dict[str, Any]) -> None:
         raise ConfigError(
             f"config.distance.group_size is {flat['distance.group_size']}, but a group needs at least 2 rows (4 if bias_corrected); 0 is the batch."
         )
-    expands = flat["distance.features_expand"], flat["distance.embedding_expand"]
-    if min(expands) < -1 or 0 in expands or (-1 in expands and expands != (-1, -1)):
-        raise ConfigError(f"config.distance.features_expand and embedding_expand are {expands}: both -1 (mean over time), or both a number of repeats.")
+    _validate_stages(flat)
+    expands = [(flat["distance.features_expand"], flat["distance.embedding_expand"])]
+    per_stage = [flat[f"distance.stage_{side}_expand"] for side in ("features", "embedding")]
+    if flat["distance.alignment"] != "repeat" and (any(per_stage) or expands[0] not in ((-1, -1), (1, 1))):
+        raise ConfigError(f"config.distance.alignment is {flat['distance.alignment']!r}, which repeats no frame: leave the fields that end in expand alone.")
+    if flat["distance.stage_weights"]:
+        filled = [stage or [whole] * len(flat["distance.stage_weights"]) for stage, whole in zip(per_stage, expands[0], strict=True)]
+        expands = list(zip(*filled, strict=True))
+    for pair in expands:
+        if min(pair) < -1 or 0 in pair or (-1 in pair and pair != (-1, -1)):
+            raise ConfigError(f"config.distance.features_expand and embedding_expand are {pair}: both -1 (mean over time), or both a number of repeats.")
+
+
+def _validate_stages(flat: dict[str, Any]) -> None:
+    weights = flat["distance.stage_weights"]
+    good = all(isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < math.inf for weight in weights)
+    _require(good and (not weights or sum(weights) > 0), "distance.stage_weights", weights, "one weight of at least 0 for each stage, not all 0, or empty")
+    for field in ("distance.stage_features_expand", "distance.stage_embedding_expand"):
+        values = flat[field]
+        good = all(isinstance(value, int) and not isinstance(value, bool) for value in values) and len(values) in (0, len(weights))
+        _require(good, field, values, "one integer for each of distance.stage_weights, or empty")
+
+
+def _validate_compressed(flat: dict[str, Any]) -> None:
+    kind, staged, steps = flat["compressed.transformation"], flat["compressed.training"] == "staged", flat["training.steps"]
+    if kind in ("random", "pca", "identity") and (staged or not flat["compressed.stop_gradient"]):
+        field = "training='staged'" if staged else "stop_gradient=False"
+        raise ConfigError(f"config.compressed.{field} trains the transformation, but {kind!r} is not trained: take another, or leave the field as it is.")
+    if not staged:
+        return
+    for field, value, why in (
+        ("compressed.stop_gradient", True, "the distance cannot train a transformation that is frozen"),
+        ("compressed.shared_optimiser", False, "its sides are trained one after the other"),
+    ):
+        if flat[field] != value:
+            raise ConfigError(f"config.{field} is {flat[field]} with compressed.training='staged', but {why}: set it to {value}.")
+    _require(
+        flat["compressed.teacher_weight"] > 0, "compressed.teacher_weight", flat["compressed.teacher_weight"], "above 0: the first stage has no other loss"
+    )
+    first, warmup = count_steps(flat["compressed.staged_steps"], steps), flat["training.warmup_steps"]
+    if not warmup < min(first, steps - first):
+        raise ConfigError(
+            f"config.compressed.staged_steps gives the transformation {first} of {steps} steps and the student {steps - first}, but each needs more than "
+            f"training.warmup_steps, {warmup}: change staged_steps, or raise training.steps."
+        )
+    if flat["training.schedule"] == "plateau":
+        raise ConfigError("config.training.schedule is 'plateau', which watches one loss, but compressed.training='staged' has two in turn: take cosine.")
 
 
 def _validate_training(flat: dict[str, Any], part: str) -> None:

@@ -35,6 +35,9 @@ REFERENCES = ("probe", "teacher")
 NEED_CLASSIFIER = ("teacher", *(name for name in METHODS if name not in ("baseline", "east", "compressed")))
 """Methods that take the logits of the teacher's own classifier."""
 
+DISTANCES = ("east", "compressed")
+"""Methods that pull the student's stages to an embedding by `config.distance`."""
+
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
 """Methods whose targets are precomputed subclass probabilities."""
 

@@ -1,39 +1,92 @@
-"""The distance between a student's features and a target embedding, with the adapter that FitNet trains."""
+"""The distance between a student's stages and a target embedding, with the adapters that FitNet trains."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
+from jaxkd import losses as lib
 from jaxkd.compression import UNIFORM_FAN_IN
-from jaxkd.losses import align_time, distance_correlation_loss, fitnet
-from jaxkd.types import Array
+from jaxkd.errors import ConfigError
+from jaxkd.types import Array, StudentOutputs
+
+_ROW_BY_ROW = {"fitnet": lib.fitnet, "l2": lib.l2, "cosine": lib.cosine}
+EQUAL_WIDTHS = ("l2", "cosine")
+_CORRELATIONS = {"distance_correlation": lib.distance_correlation_loss, "cosine_distance_correlation": lib.cosine_distance_correlation_loss}
+_DIFFERENCES = {"absolute": "l1", "squared": "mse"}
 
 
-def adapt(config: Any, features: jax.Array, target_dim: int) -> jax.Array:
-    """Inside a module: the student's features [B, T, C] as the distance takes them; FitNet's linear adapter (arXiv 1412.6550) maps C to D."""
-    if config.distance.name == "fitnet":
-        return nn.Dense(target_dim, kernel_init=UNIFORM_FAN_IN, name="adapter")(features)
-    return features
+class Stage(NamedTuple):
+    """A stage of the student that the distance looks at: its place among the taps, its share of the distance, and how often each side's frames are repeated."""
+
+    tap: int
+    share: float
+    features_expand: int
+    embedding_expand: int
 
 
-def distance(config: Any, features: Array, embedding: Array, where: Array, axis_name: str | None) -> jax.Array:
-    """The distance that the config names, after the time axes are aligned.
+def stages(config: Any) -> list[Stage]:
+    """The stages with a weight in `config.distance.stage_weights`, their shares summing to 1; the last stage alone where the config lists none ("Final")."""
+    settings = config.distance
+    if not settings.stage_weights:
+        return [Stage(-1, 1.0, settings.features_expand, settings.embedding_expand)]
+    count, total = len(settings.stage_weights), sum(settings.stage_weights)
+    features_expand = settings.stage_features_expand or [settings.features_expand] * count
+    embedding_expand = settings.stage_embedding_expand or [settings.embedding_expand] * count
+    listed = zip(range(count), settings.stage_weights, features_expand, embedding_expand, strict=True)
+    return [Stage(tap, weight / total, *expands) for tap, weight, *expands in listed if weight]
+
+
+def adapt(config: Any, outputs: StudentOutputs, target_dim: int) -> tuple[jax.Array, ...]:
+    """Inside a module: the stages [B, T_k, C_k] as the distance takes them; for FitNet a linear adapter each (arXiv 1412.6550) maps C_k to D.
+
+    Raises:
+      ConfigError: another number of stages than the student has, or a width that a distance without an adapter cannot compare.
+    """
+    weights, taps, name = config.distance.stage_weights, (*outputs.taps[:-1], outputs.features), config.distance.name
+    if weights and len(weights) != len(taps):
+        raise ConfigError(f"config.distance.stage_weights has {len(weights)} weights, but the student has {len(taps)} stage(s): give one for each.")
+    adapted = []
+    for stage in stages(config):
+        features = taps[stage.tap]
+        if name == "fitnet":
+            suffix = "" if stage.tap == -1 else f"_{stage.tap}"
+            features = nn.Dense(target_dim, kernel_init=UNIFORM_FAN_IN, name=f"adapter{suffix}")(features)
+        elif name in EQUAL_WIDTHS and features.shape[-1] != target_dim:
+            raise ConfigError(
+                f"config.distance.name is {name!r}, which compares equal widths, but stage {stage.tap % len(taps)} of the student has {features.shape[-1]} "
+                f"channels and the embedding {target_dim} dimensions: use method compressed with config.compressed.features=0 on the last stage alone, or "
+                "fitnet, or a distance of correlations."
+            )
+        adapted.append(features)
+    return tuple(adapted)
+
+
+def distance(config: Any, adapted: tuple[Array, ...], embedding: Array, where: Array | None, axis_name: str | None) -> jax.Array:
+    """The distance that the config names, after the time axes are aligned: the weighted mean over the stages.
 
     Args:
       config: with `distance`.
-      features: adapted features of the student, [B, T, C].
+      adapted: from `adapt`, [B, T_k, C_k] each.
       embedding: target, [B, T', D].
       where: rows that count, bool [B].
       axis_name: the pmap axis, or None.
 
     Returns:
-      float32 scalar of at least 0: 1 - R^2 for distance correlation (arXiv 2306.17424), mean squared error for FitNet.
+      float32 scalar of at least 0 (the bias-corrected correlations: up to 2): see `jaxkd.losses`, of which each name is a function.
     """
+    apart = [stage.share * _of_stage(config, stage, features, embedding, where, axis_name) for stage, features in zip(stages(config), adapted, strict=True)]
+    return sum(apart[1:], apart[0])
+
+
+def _of_stage(config: Any, stage: Stage, features: Array, embedding: Array, where: Array | None, axis_name: str | None) -> jax.Array:
     settings = config.distance
-    features, embedding = align_time(features, embedding, features_expand=settings.features_expand, embedding_expand=settings.embedding_expand)
-    if settings.name == "fitnet":
-        return fitnet(features, embedding, where=where, axis_name=axis_name)
-    return distance_correlation_loss(
-        features, embedding, bias_corrected=settings.bias_corrected, group_size=settings.group_size or None, axis_name=axis_name, where=where
-    )
+    expands = {"features_expand": stage.features_expand, "embedding_expand": stage.embedding_expand} if settings.alignment == "repeat" else {}
+    features, embedding = lib.align_time(features, embedding, alignment=settings.alignment, **expands)
+    if settings.name in _ROW_BY_ROW:
+        return _ROW_BY_ROW[settings.name](features, embedding, where=where, axis_name=axis_name)
+    of_groups = {"group_size": settings.group_size or None, "where": where, "axis_name": axis_name}
+    if settings.name == "cosine_distance_difference":
+        return lib.cosine_distance_difference(features, embedding, kind=_DIFFERENCES[settings.difference], **of_groups)
+    eps = lib.EAST_EPS if settings.absolute_eps else None
+    return _CORRELATIONS[settings.name](features, embedding, bias_corrected=settings.bias_corrected, eps=eps, **of_groups)

@@ -1,4 +1,4 @@
-"""EAsT: the teacher's raw embedding guides the student's features (arXiv 2306.17424)."""
+"""EAsT: the teacher's raw embedding guides the student's features (arXiv 2306.17424), alone or with knowledge distillation."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ class _Auxiliary(nn.Module):
     config: Any
 
     @nn.compact
-    def __call__(self, outputs: StudentOutputs, batch: Batch) -> jax.Array:
-        return adapt(self.config, outputs.features, batch.embedding_dim)
+    def __call__(self, outputs: StudentOutputs, batch: Batch) -> tuple[jax.Array, ...]:
+        return adapt(self.config, outputs, batch.embedding_dim)
 
 
 def build(config: Any, context: Context) -> Method:
-    """L = (1 - weight) * label loss + weight * distance(features, embedding), on the last stage ("Final")."""
+    """L = (1 - weight) * label loss + weight * distance(features, embedding), on the last stage ("Final") or several ("All")."""
     weight = config.east.weight
 
-    def losses(outputs: StudentOutputs, auxiliary: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
+    def losses(outputs: StudentOutputs, adapted: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)
-        apart = distance(config, auxiliary, batch.embedding, batch.where, axis_name)
+        apart = distance(config, adapted, batch.embedding, batch.where, axis_name)
         return {"loss": (1 - weight) * label + weight * apart, "label_loss": label, "distance": apart}
 
     return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config))

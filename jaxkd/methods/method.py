@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from jaxkd.compression import Projection
 from jaxkd.losses import masked_bernoulli_cross_entropy, softmax_cross_entropy
 from jaxkd.types import Array, Batch
 
@@ -19,12 +20,14 @@ class Context(NamedTuple):
       num_labels: K, labels or classes.
       train_classes: class of each row of the training split: its label, else the teacher's guess, else -1; int32 [N].
       num_subclasses: S, subclasses of each class of the precomputed targets.
+      projection: f(width) -> the teacher transformation that is not trained but was drawn or fitted, where the config names one.
     """
 
     task: str
     num_labels: int
     train_classes: np.ndarray
     num_subclasses: int = 1
+    projection: Callable[[int], Projection] | None = None
 
 
 def _as_they_are(logits: Array) -> Array:
@@ -43,6 +46,8 @@ class Method:
         `__call__(outputs: StudentOutputs, batch: Batch)` returns what `losses` takes; a submodule named in `teacher_side`
         is optimised and clipped apart from the student.
       teacher_side: names of the auxiliary submodules that belong to the teacher's side.
+      teacher_first_steps: steps in which the teacher's side alone is trained; afterwards it is frozen, and the student's side is trained. 0 = both at once.
+      compact: from what the auxiliary module returned to the compact embedding [B, T, C], for the diagnostics of the report; None where there is none.
       outputs_per_label: S, outputs of the student for each label.
       label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
       initial_memory: f(key) -> pytree that the method carries from step to step, or None.
@@ -53,6 +58,8 @@ class Method:
     needs: tuple[str, ...] = ()
     auxiliary: nn.Module | None = None
     teacher_side: tuple[str, ...] = ()
+    teacher_first_steps: int = 0
+    compact: Callable[[Any], Array] | None = None
     outputs_per_label: int = 1
     label_logits: Callable[[Array], Array] = _as_they_are
     initial_memory: Callable[[Array], Any] | None = None

@@ -1,6 +1,7 @@
 """Puts the parts of an experiment together: student, method, optimiser, front end, compiled steps, initial state, training batches."""
 
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from jaxkd import methods, students
+from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.methods.method import Context, Method
@@ -22,6 +24,7 @@ from jaxkd.types import Batch, TeacherSide
 
 SELECTION_METRIC = {"multilabel": "map", "multiclass": "accuracy"}
 """What the best checkpoint is chosen by on the validation split."""
+BLOCK_ROWS = 4096
 
 
 class Assembly(NamedTuple):
@@ -56,6 +59,24 @@ def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Norma
     return Normalisation(embedding.mean(axis=0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))
 
 
+def fixed_projection(config: Any, store: EmbeddingStore | None, ids: list[str]) -> Callable[[int], Projection] | None:
+    """f(width) -> the teacher transformation that is not trained, where the config names one: drawn by its seed, or the principal components of `ids`."""
+    kind = config.compressed.transformation
+    if config.method != "compressed" or kind not in FIXED or store is None:
+        return None
+    if kind == "random":
+        return functools.partial(random_projection, dim=store.dim, seed=config.seed)
+    normalisation = fit_normalisation(store, ids, config.teacher.normalisation)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(ids), BLOCK_ROWS):
+            block = ids[start : start + BLOCK_ROWS]
+            frames, lengths = store.gather(block), store.lengths(block)
+            yield np.asarray(normalisation(frames[np.arange(frames.shape[1]) < lengths[:, None]]))
+
+    return principal_components(blocks).projection
+
+
 def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:
     """What a method needs of the teacher, by id."""
     offered = {"embedding": prepared.store, "logits": prepared.teacher_logits() if "logits" in method.needs else None, "targets": prepared.targets}
@@ -79,7 +100,8 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     settings, dataset = config.training, prepared.dataset
     devices = Devices.all(config.parallel.mode)
     subclasses = config.lelp.subclasses if prepared.targets is None else prepared.targets.values.shape[-1]
-    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses)
+    projection = fixed_projection(config, prepared.store, unaugmented(dataset, "train"))
+    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection)
     method = methods.build(config.method, frozen, context)
     student = network or students.build(
         config.student.name,

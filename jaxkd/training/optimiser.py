@@ -1,8 +1,10 @@
 """The optimiser: clipping and Adam, apart for the student's side and the teacher's side; schedules."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxkd.methods.method import Method
@@ -11,30 +13,55 @@ from jaxkd.methods.method import Method
 def make_optimiser(settings: Any, method: Method) -> optax.GradientTransformation:
     """Builds the optimiser of an experiment.
 
-    Each group has its own chain of global-norm clipping and Adam, so that neither the norm nor the weight of one side changes the other.
+    Each group has its own chain of global-norm clipping and Adam, so that neither the norm nor the weight of one side changes the other. Where the method
+    trains the teacher's side first, each group has its own schedule too, over the steps in which it is trained.
     "adam" adds the weight decay to the gradient before Adam (coupled L2, as torch's Adam and EAsT have it), "adamw" after it.
 
     Args:
       settings: config.training.
-      method: names the auxiliary submodules of the teacher's side.
+      method: names the auxiliary submodules of the teacher's side, and the steps in which it is trained alone.
     """
 
-    def chain() -> optax.GradientTransformation:
+    def chain(steps: int) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(settings.weight_decay)
         adam = [decay, optax.scale_by_adam()] if settings.optimiser == "adam" else [optax.scale_by_adam(), decay]
-        return optax.chain(optax.clip_by_global_norm(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings)))
+        return optax.chain(optax.clip_by_global_norm(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings, steps)))
 
     def group(path: tuple[Any, ...], _: Any) -> str:
         on_teacher_side = path[0].key == "auxiliary" and path[1].key in method.teacher_side
         return "teacher" if on_teacher_side else "student"
 
-    return optax.multi_transform({"student": chain(), "teacher": chain()}, lambda params: jax.tree.map_with_path(group, params))
+    first = method.teacher_first_steps
+    student, teacher = chain(settings.steps - first), chain(first or settings.steps)
+    if first:
+        student, teacher = _during(student, lambda step: step >= first), _during(teacher, lambda step: step < first)
+    return optax.multi_transform({"student": student, "teacher": teacher}, lambda params: jax.tree.map_with_path(group, params))
 
 
-def learning_rate(settings: Any) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then a cosine to 0, or constant (which a plateau scales down)."""
+class _Paused(NamedTuple):
+    step: jax.Array
+    inner: optax.OptState
+
+
+def _during(inner: optax.GradientTransformation, trains: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+    """`inner` in the steps in which `trains(step)`; in the others updates are 0 and its state stands still. Both are computed, and one is selected."""
+
+    def init(params: optax.Params) -> _Paused:
+        return _Paused(jnp.zeros((), jnp.int32), inner.init(params))
+
+    def update(updates: optax.Updates, state: Any, params: optax.Params | None = None) -> tuple[optax.Updates, _Paused]:
+        on = trains(state.step)
+        updates, moved = inner.update(updates, state.inner, params)
+        updates = jax.tree.map(lambda update: jnp.where(on, update, 0), updates)
+        return updates, _Paused(state.step + 1, jax.tree.map(lambda new, old: jnp.where(on, new, old), moved, state.inner))
+
+    return optax.GradientTransformation(init, update)
+
+
+def learning_rate(settings: Any, steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then a cosine that is 0 after `steps`, or constant (which a plateau scales down)."""
     if settings.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, settings.warmup_steps, settings.steps)
+        return optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, settings.warmup_steps, steps)
     if not settings.warmup_steps:
         return optax.constant_schedule(settings.learning_rate)
     return optax.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup_steps)

@@ -20,6 +20,7 @@ from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.teachers.resampling import Clips
+from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.prepared import Prepared
 from jaxkd.training.subclasses import subclass_targets
@@ -41,7 +42,8 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
     inputs = student_inputs(config, dataset, cache_dir)
     if config.method not in methods.REFERENCES:
-        # refuses a batch that is too large before anything is embedded
+        # refuses parts that do not fit and a batch that is too large before anything is embedded
+        require_dimensions(config, dataset, inputs)
         TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
     if config.teacher.classifier == "none":
         store, notes = frozen_store(config, dataset, cache_dir)

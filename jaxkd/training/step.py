@@ -88,6 +88,9 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
     updates, optimiser_state = experiment.optimiser.update(gradients, state.optimiser_state, state.params)
     updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
     params = optax.apply_updates(state.params, updates)
+    if method.teacher_first_steps:
+        student_learns = state.step >= method.teacher_first_steps
+        batch_stats = jax.tree.map(lambda new, old: jnp.where(student_learns, new, old), batch_stats, state.batch_stats)
     state = state._replace(step=state.step + 1, params=params, batch_stats=batch_stats, memory=memory, optimiser_state=optimiser_state)
     return state, {**terms, "gradient_norm": optax.tree.norm(gradients)}
 

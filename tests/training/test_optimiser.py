@@ -57,12 +57,12 @@ def test_each_side_is_clipped_by_its_own_norm():
 
 
 def test_schedules():
-    cosine = learning_rate(_settings(schedule="cosine", warmup_steps=10, steps=110))
+    cosine = learning_rate(_settings(schedule="cosine", warmup_steps=10), 110)
     assert float(cosine(0)) == 0.0
     assert float(cosine(10)) == pytest.approx(0.01)
     assert float(cosine(60)) == pytest.approx(0.005)
     assert float(cosine(110)) == pytest.approx(0.0, abs=1e-9)
-    plateau = learning_rate(_settings(schedule="plateau", warmup_steps=4))
+    plateau = learning_rate(_settings(schedule="plateau", warmup_steps=4), 100)
     assert [round(float(plateau(step)), 6) for step in (0, 2, 4, 99)] == [0.0, 0.005, 0.01, 0.01]
 
 

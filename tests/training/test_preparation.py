@@ -6,7 +6,7 @@ import pytest
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.errors import ConfigError
 from jaxkd.training import preparation
-from tests.small import load_config, text_config
+from tests.small import load_config, small_config, text_config
 
 
 @pytest.mark.parametrize(("null_space", "most"), [("rows", 254), ("differences", 255), ("off", 256)])
@@ -27,6 +27,21 @@ def test_a_batch_of_the_teacher_that_is_too_large_is_told_by_its_own_field(cache
     config = load_config("image", "data=digits_bin,runlocal")
     config.teacher_training.batch_size = 500
     with pytest.raises(ConfigError, match=r"lower config\.teacher_training\.batch_size"):
+        preparation.prepare(config, cache_dir)
+
+
+@pytest.mark.parametrize(
+    ("distance", "message"),
+    [
+        ({"name": "l2"}, "'l2', which compares equal widths, but stage 2 of the student has 32 channels and the embedding 1506 dimensions"),
+        ({"stage_weights": (1.0, 1.0)}, r"stage_weights has 2 weights, but the student has 3 stage\(s\)"),
+    ],
+)
+def test_stages_and_widths_that_do_not_fit_are_refused_before_anything_is_embedded(small_inputs, cache_dir, monkeypatch, distance, message):
+    monkeypatch.setattr(preparation, "frozen_store", lambda *_: pytest.fail("the teacher was asked"))
+    config = small_config(method="east")
+    config.distance.update(distance)
+    with pytest.raises(ConfigError, match=message):
         preparation.prepare(config, cache_dir)
 
 

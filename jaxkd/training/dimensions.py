@@ -1,0 +1,46 @@
+"""Refuses a distance that does not fit the student's stages or the embedding's width, from shapes alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from jaxkd import methods, students, teachers
+from jaxkd.compression import random_projection
+from jaxkd.methods.distance import EQUAL_WIDTHS
+from jaxkd.methods.method import Context
+from jaxkd.training.inputs import StudentInputs
+from jaxkd.types import Batch
+
+FRAMES = 2  # of the embedding: any number that attention takes
+
+
+def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None:
+    """Builds student and auxiliary module without computing anything, where a distance asks for equal widths or lists stages, if the teacher's width is known.
+
+    Raises:
+      ConfigError: stages, widths or transformation do not fit together.
+    """
+    if config.method not in methods.DISTANCES or not (config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
+        return
+    dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
+    dim = dims.get(config.teacher.embedding or next(iter(dims), ""))
+    if config.teacher.classifier != "none" or dim is None:
+        return
+    config = ml_collections.FrozenConfigDict(config)
+    context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=lambda width: random_projection(width, dim=dim, seed=0))
+    method = methods.build(config.method, config, context)
+    student = students.build(config.student.name, num_outputs=len(dataset.classes), **students.options(config.student.name, config))
+    row = inputs.shape(dataset.splits["train"][0])
+
+    def build() -> Any:
+        key = jax.random.key(0)
+        outputs, _ = student.init_with_output(key, jnp.zeros(row.shape, row.dtype), train=False)
+        labels = jnp.zeros(outputs.logits.shape)
+        batch = Batch(jnp.zeros(row.shape), labels, labels > 0, jnp.zeros((1, FRAMES, dim)), jnp.ones(1, bool), teacher_logits=labels)
+        assert method.auxiliary is not None
+        return method.auxiliary.init(key, outputs, batch)
+
+    jax.eval_shape(build)
