@@ -69,6 +69,7 @@ def test_run_leaves_every_artefact_and_prints_the_table(finished):
     assert report["student"]["parameters"] == sum(value.size for name, value in _parameters(finished).items() if name.startswith("params/"))
     assert report["student"]["parameters"] < report["teacher"]["parameters"]
     assert set(report["results"]) == set(report["teacher"]["probe"]) >= {"valid", "test"}
+    assert report["diagnostics"].keys() >= {"distance_correlation", "label_share", "chance_share", "singular_values"}
     out = (finished.parent / "out.txt").read_text()
     for split, metrics in report["results"].items():
         assert split in out

@@ -16,6 +16,7 @@ from jaxkd.files import atomic_path
 from jaxkd.lelp import fold_logits
 from jaxkd.metrics import calibration_after_scaling, fit_temperature, multiclass_metrics, multilabel_metrics, softmax
 from jaxkd.models.macs import count_macs
+from jaxkd.results.diagnostics import diagnose
 from jaxkd.results.predictions import predictions_path
 from jaxkd.training.artefact import load_student
 from jaxkd.training.experiment import Assembly, assemble, probabilities
@@ -40,7 +41,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
 
     Returns:
       The content of `evaluation.json`: "task", "modality", "classes", "fine_classes" (the hidden ones, or none), "teacher", "student",
-      "results", "notes".
+      "results", "diagnostics", "notes".
 
     Raises:
       ArtefactError: the student is not there, or damaged.
@@ -57,9 +58,9 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
     for split, scores in reference.items():
         write_predictions(workdir, dataset, split, scores, side=side)
     teacher |= {"name": _teacher_name(config)} | measure_teacher(config, cache_dir, prepared)
-    student, logits, scores, warning = None, {}, reference, ""
+    student, logits, scores, diagnostics, warning = None, {}, reference, {}, ""
     if config.method not in methods.REFERENCES:
-        student, logits, warning = _evaluate_student(config, workdir, prepared)
+        student, logits, diagnostics, warning = _evaluate_student(config, workdir, prepared)
         scores = {split: probabilities(values, dataset.task) for split, values in logits.items()}
     for split, values in scores.items():
         write_predictions(workdir, dataset, split, values)
@@ -74,6 +75,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "teacher": teacher,
         "student": student,
         "results": results,
+        "diagnostics": diagnostics,
         "notes": dataset.notes | prepared.inputs.notes | dict(prepared.notes) | ({"method": warning} if warning else {}),
     }
 
@@ -82,8 +84,8 @@ def _teacher_name(config: Any) -> str:
     return config.teacher.name if config.teacher.classifier == "none" else f"{config.teacher.name} ({config.teacher.classifier})"
 
 
-def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
-    """Size and speed of the trained student, its logits on every evaluated split, and the warning of its method."""
+def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any], str]:
+    """Size and speed of the trained student, its logits on every evaluated split, the diagnostics, and the warning of its method."""
     if not (workdir / "student").exists():
         raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
     variables, _ = load_student(workdir / "student")
@@ -94,7 +96,8 @@ def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[d
     logits = {split: predict(assembly, state, prepared, splits[split], config.evaluation.batch_size)[0] for split in evaluated_splits(prepared.dataset)}
     sample = prepared.inputs.source.gather(splits["valid"][:SPEED_BATCH])
     size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
-    return {"name": config.student.name} | size, logits, assembly.experiment.method.warning
+    diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
+    return {"name": config.student.name} | size, logits, diagnostics, assembly.experiment.method.warning
 
 
 def _alone(assembly: Assembly) -> Any:

@@ -137,6 +137,24 @@ def _cost_table(report: dict[str, Any]) -> Table:
     return Table("Cost", ["", f"student: {names[0]}", f"teacher: {names[1]}"], rows)
 
 
+def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
+    found = report.get("diagnostics")
+    if not found:
+        return []
+    names = {"raw": "the raw embedding", "compact": "the compact embedding"}
+    rows = [
+        [f"bias-corrected distance correlation of student features and {names[side]}", numbers.score(value), numbers.score(0.0)]
+        for side, value in found["distance_correlation"].items()
+    ]
+    if "label_share" in found:
+        share = "share of the compact embedding's distance variance that its label directions explain"
+        rows.append([share, numbers.score(found["label_share"]), numbers.score(found["chance_share"])])
+    for layer, values in found.get("singular_values", {}).items():
+        three = ", ".join(f"{value:.3g}" for value in (values[0], values[len(values) // 2], values[-1]))
+        rows.append([f"singular values of the transformation ({layer}): largest, median, smallest of {len(values)}", three, numbers.ABSENT])
+    return [Table(f"Diagnostics ({found['split']}, {found['rows']} {unit_of(report)}s)", ["quantity", "value", "by chance"], rows)]
+
+
 def _note_lines(report: dict[str, Any]) -> list[str]:
     return origin_lines(report) + [f"{name}: {text}" for name, text in numbers.flat_lines(report["notes"])]
 
@@ -192,6 +210,7 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
         given = uncertainty.mean_score_given_class(student[split])
         description = f"Heat map on {split}: mean score of each predicted class in the columns, given each true class in the rows."
         blocks.append(Plot(f"Mean score given the true class, {split}", f"confusion_{split}", description, plots.confusion(classes, given, split)))
+    blocks.extend(_diagnostics_table(report))
     blocks.append(Text("Notes", notes or ["none"]))
     blocks.append(Text("How to read this", how_to_read_run(report)))
     blocks.append(Table("Time by stage", ["stage", "seconds"], [[stage, numbers.amount(value)] for stage, value in report["timings_s"].items()]))

@@ -1,0 +1,82 @@
+"""What a student has in common with the embedding that guided it, and what the transformation made of that embedding."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxkd.compression import label_share, singular_values
+from jaxkd.data.loader import eval_batches
+from jaxkd.losses import distance_correlation_sqr
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.experiment import Assembly
+from jaxkd.training.prepared import Prepared
+from jaxkd.training.state import TrainState
+from jaxkd.types import Batch
+
+SPLIT = "valid"
+MOST_ROWS = 1000
+
+
+def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: int) -> dict[str, Any]:
+    """The diagnostics of a trained run whose method takes the embedding; empty for the others.
+
+    They are of the best checkpoint, whose student was kept, on the means over time of at most MOST_ROWS rows of the validation split, drawn once for all runs.
+
+    Returns:
+      "split", "rows", "distance_correlation": {"raw": of the student's features and the embedding, "compact": of them and the compact embedding}; with a
+      compact embedding also "label_share" and "chance_share" (see `jaxkd.compression.label_share`) and "singular_values" of each matrix of the
+      transformation, descending.
+
+    Raises:
+      ArtefactError: the checkpoint is missing or damaged.
+    """
+    method = assembly.experiment.method
+    if "embedding" not in method.needs:
+        return {}
+    checkpoints = Checkpoints(workdir / "checkpoints", assembly.state)
+    state = checkpoints.restore_best()
+    checkpoints.close()
+    ids = prepared.dataset.splits[SPLIT]
+    rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:MOST_ROWS])
+    features, raw, compact = _means_over_time(assembly, prepared, jax.device_get(state), [ids[row] for row in rows], batch_size)
+    found: dict[str, Any] = {"split": SPLIT, "rows": len(rows), "distance_correlation": {"raw": _correlation(features, raw)}}
+    if compact is None:
+        return found
+    found["distance_correlation"]["compact"] = _correlation(features, compact)
+    trained = jax.device_get(state.params["auxiliary"])
+    share, chance = label_share(compact, trained["head"]["kernel"], key=jax.random.key(0))
+    values = singular_values({"params": trained.get("transformation", {})})
+    of_layers = {name: np.asarray(of_layer).tolist() for name, of_layer in values.items()}
+    return found | {"label_share": float(share), "chance_share": float(chance), "singular_values": of_layers}
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return float(distance_correlation_sqr(x, y, bias_corrected=True))
+
+
+def _means_over_time(
+    assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The student's features [n, C], the normalised embedding [n, D] and the compact embedding [n, C'] or None."""
+    experiment = assembly.experiment
+    student = experiment.student.clone(axis_name=None) if hasattr(experiment.student, "axis_name") else experiment.student
+    method = experiment.method
+    assert method.auxiliary is not None
+    auxiliary = method.auxiliary
+
+    @jax.jit
+    def means(state: TrainState, batch: Batch) -> list[jax.Array]:
+        batch = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
+        outputs = student.apply({"params": state.params["student"], "batch_stats": state.batch_stats}, batch.inputs, train=False)
+        maps = [outputs.features, batch.embedding]
+        if method.compact is not None:
+            maps.append(method.compact(auxiliary.apply({"params": state.params["auxiliary"]}, outputs, batch)))
+        return [frames.mean(axis=1) for frames in maps]
+
+    parts = []
+    for batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
+        parts.append([np.asarray(mean)[: int(batch.where.sum())] for mean in means(state, batch)])
+    features, raw, *compact = (np.concatenate(of_side) for of_side in zip(*parts, strict=True))
+    return features, raw, compact[0] if compact else None
