@@ -27,20 +27,20 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "var", jnp.ones, channels)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
-        if not train:
-            return _normalised(x, running_mean.value, running_variance.value, scale, bias)
-        mean = self._over_batch(x)
-        variance = self._over_batch(jnp.square(x - mean))
-        if not self.is_initializing():
+        # moments about the running mean: one pass over x, and small numbers to square
+        apart = x - running_mean.value
+        if train:
+            mean, square = self._over_batch(apart), self._over_batch(jnp.square(apart))
+            variance = jnp.maximum(square - jnp.square(mean), 0)
+        else:
+            mean, variance = jnp.zeros(channels, x.dtype), running_variance.value
+        if train and not self.is_initializing():
             count = x.size // x.shape[-1] * (1 if self.axis_name is None else jax.lax.psum(1, self.axis_name))
-            running_mean.value += self.momentum * (mean - running_mean.value)
+            running_mean.value += self.momentum * mean
             running_variance.value += self.momentum * (variance * (count / max(count - 1, 1)) - running_variance.value)
-        return _normalised(x, mean, variance, scale, bias)
+        slope = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return apart * slope + (bias - mean * slope)
 
     def _over_batch(self, x: jax.Array) -> jax.Array:
         mean = x.mean(axis=tuple(range(x.ndim - 1)))
         return mean if self.axis_name is None else jax.lax.pmean(mean, self.axis_name)
-
-
-def _normalised(x: jax.Array, mean: jax.Array, variance: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    return (x - mean) * (scale * jax.lax.rsqrt(variance + BatchNorm.epsilon)) + bias

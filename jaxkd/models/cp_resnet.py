@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from jaxkd.models.batch_norm import BatchNorm
+from jaxkd.models.convolution import Conv
 from jaxkd.models.pooling import max_pool
 from jaxkd.models.torch_start import TORCH_DEFAULT
 from jaxkd.types import StudentOutputs
@@ -47,16 +48,7 @@ class _ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        padding = self.kernel // 2 if self.padding is None else self.padding
-        x = nn.Conv(
-            self.channels,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=[(padding, padding)] * 2,
-            use_bias=False,
-            kernel_init=self.init,
-            name="conv",
-        )(inputs)
+        x = Conv(self.channels, self.kernel, self.init, self.stride, self.padding, name="conv")(inputs)
         return BatchNorm(self.axis_name, name="norm")(x, train)
 
 

@@ -5,6 +5,7 @@ import jax
 
 from jaxkd.errors import ConfigError
 from jaxkd.models.batch_norm import BatchNorm
+from jaxkd.models.convolution import Conv
 from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.models.dropout import Dropout
 from jaxkd.models.pooling import max_pool
@@ -31,8 +32,7 @@ class _Layer(nn.Module):
         if self.separable:
             kernel = self.param("depthwise", TORCH_DEFAULT, (3, 3, 1, x.shape[-1]))
             x = nn.relu(BatchNorm(self.axis_name, name="depthwise_norm")(depthwise_conv(x, kernel), train))
-        size = 1 if self.separable else 3
-        x = nn.Conv(self.channels, (size, size), padding=size // 2, use_bias=False, kernel_init=TORCH_DEFAULT, name="conv")(x)
+        x = Conv(self.channels, 1 if self.separable else 3, TORCH_DEFAULT, name="conv")(x)
         return max_pool(nn.relu(BatchNorm(self.axis_name, name="norm")(x, train)), *self.pool)
 
 

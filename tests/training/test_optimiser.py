@@ -1,8 +1,11 @@
 """Optimiser and schedules against formulas of their sources and against closed forms."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxkd.config import default_config
@@ -77,3 +80,21 @@ def test_plateau_reduces_after_patience_plus_one_and_stops_at_patience():
         stops.append(plateau.stops(settings))
     assert scales == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.2, 0.2, 0.2, 0.04, 0.04, 0.04])
     assert stops == [False] * 8 + [True, False]
+
+
+def test_coupled_decay_clipping_and_plateau_are_those_of_torch():
+    """48 steps of torch's Adam with an evaluation every second one (stored values): parameters and learning rates after each."""
+    with np.load(Path(__file__).parent.parent / "oracles" / "students_torch.npz") as oracles:
+        gradients, losses, parameters, rates = (oracles[f"adam/{name}"] for name in ("gradients", "losses", "parameters", "rates"))
+    settings = _settings(optimiser="adam", schedule="plateau", plateau_patience=2, plateau_factor=0.2)
+    transformation = make_optimiser(settings, Method(lambda *_: {}))
+    params = {"student": {"w": jnp.linspace(-2, 3, 6)}, "auxiliary": {}}
+    state, plateau, update = transformation.init(params), Plateau(), jax.jit(transformation.update)
+    for step, gradient in enumerate(gradients.astype(np.float32), start=1):
+        updates, state = update({"student": {"w": gradient}, "auxiliary": {}}, state, params)
+        params = optax.apply_updates(params, optax.tree.scale(plateau.scale, updates))
+        if step % 2 == 0:
+            plateau = plateau.update(float(losses[step // 2 - 1]), settings)
+            np.testing.assert_allclose(params["student"]["w"], parameters[step // 2 - 1], rtol=1e-4, atol=1e-5)
+            assert settings.learning_rate * plateau.scale == pytest.approx(rates[step // 2 - 1])
+    assert len(set(rates)) > 3
