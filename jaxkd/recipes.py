@@ -8,10 +8,10 @@ from jaxkd.errors import unknown_name
 OPENMIC_TRAIN_CLIPS = 12_692
 MAGNATAGATUNE_TRAIN_CLIPS = 15_244
 
-_OPENMIC_EXPANDS = {"vggish": 6, "openl3": 6, "passt": 6, "panns": 60}
 _OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
-# repeats of a student's frame and of a teacher's
-_MAGNATAGATUNE_EXPANDS = {"vggish": (2, 1), "openl3": (2, 1), "passt": (2, 1), "panns": (1, 15)}
+# repeats of a student's frame and of a teacher's, for each stage
+_OPENMIC_EXPANDS = {**dict.fromkeys(("vggish", "openl3", "passt"), ((1, 1, 1), (6, 6, 6))), "panns": ((1, 1, 1), (60, 60, 60))}
+_MAGNATAGATUNE_EXPANDS = {**dict.fromkeys(("vggish", "openl3", "passt"), ((1, 2, 2), (1, 1, 1))), "panns": ((1, 1, 1), (30, 15, 15))}
 
 _TRAINING = {
     "batch_size": 16,
@@ -27,7 +27,7 @@ _TRAINING = {
 }
 
 
-def east_openmic(config: Any, *, teacher: str, train_clips: int = OPENMIC_TRAIN_CLIPS) -> None:
+def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_clips: int = OPENMIC_TRAIN_CLIPS) -> None:
     """Sets the recipe for OpenMIC-2018: CP-ResNet, mixup, SpecAugment and filter jitter, 80,000 steps.
 
     An epoch is as many steps as its clips fill batches; every batch has 16 rows, since the last clips of an epoch share theirs with the first of the next.
@@ -35,22 +35,25 @@ def east_openmic(config: Any, *, teacher: str, train_clips: int = OPENMIC_TRAIN_
     Args:
       config: changed in place.
       teacher: "vggish", "openl3", "passt" or "panns", for the weight of the distance and the repeats of the frames.
+      all_stages: the distance on all three stages alike ("All") in place of the last alone ("Final").
       train_clips: rows of the training split, whose passes set when the run is validated.
 
     Raises:
       ConfigError: another teacher.
     """
     _require_teacher(teacher)
-    _set(config, bands=128, sample_rate=32_000, student="cp_resnet", weight=_OPENMIC_WEIGHTS[teacher], expands=(1, _OPENMIC_EXPANDS[teacher]))
+    _set(config, bands=128, sample_rate=32_000, student="cp_resnet", weight=_OPENMIC_WEIGHTS[teacher])
+    _set_distance(config, _OPENMIC_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 20, "fmax_jitter": 2000})
     config.training.update({"steps": 80_000, "plateau_patience": 8, "early_stop_patience": 15, "mixup_alpha": 0.3})
     config.training.update({"frequency_mask": 48, "time_mask": 192, "eval_every_steps": _epoch(train_clips)})
 
 
-def east_magnatagatune(config: Any, *, teacher: str, train_clips: int = MAGNATAGATUNE_TRAIN_CLIPS) -> None:
+def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, train_clips: int = MAGNATAGATUNE_TRAIN_CLIPS) -> None:
     """Sets the recipe for MagnaTagATune: Mobile FCN, no augmentation, 100,000 steps; the rest as in `east_openmic`."""
     _require_teacher(teacher)
-    _set(config, bands=96, sample_rate=16_000, student="mobile_fcn", weight=0.6, expands=_MAGNATAGATUNE_EXPANDS[teacher])
+    _set(config, bands=96, sample_rate=16_000, student="mobile_fcn", weight=0.6)
+    _set_distance(config, _MAGNATAGATUNE_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 0, "fmax_jitter": 0})
     config.training.update({"steps": 100_000, "plateau_patience": 5, "early_stop_patience": 12, "mixup_alpha": 0.0})
     config.training.update({"frequency_mask": 0, "time_mask": 0, "eval_every_steps": _epoch(train_clips)})
@@ -65,7 +68,7 @@ def _epoch(train_clips: int) -> int:
     return math.ceil(train_clips / _TRAINING["batch_size"])
 
 
-def _set(config: Any, *, bands: int, sample_rate: int, student: str, weight: float, expands: tuple[int, int]) -> None:
+def _set(config: Any, *, bands: int, sample_rate: int, student: str, weight: float) -> None:
     """What the two recipes share; the validation loss is that of batches of 16 in the order of the split, as the schedule saw it."""
     config.seed = 1223
     config.data.sample_rate = sample_rate
@@ -73,7 +76,12 @@ def _set(config: Any, *, bands: int, sample_rate: int, student: str, weight: flo
     config.student.name = student
     config.teacher.normalisation = "none"
     config.east.weight = weight
-    config.distance.update({"name": "distance_correlation", "bias_corrected": False, "group_size": 16})
-    config.distance.update(dict(zip(("features_expand", "embedding_expand"), expands, strict=True)))
     config.training.update(_TRAINING)
     config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4})
+
+
+def _set_distance(config: Any, expands: tuple[tuple[int, ...], tuple[int, ...]], all_stages: bool) -> None:
+    config.distance.update({"name": "distance_correlation", "bias_corrected": False, "absolute_eps": True, "group_size": 16, "alignment": "repeat"})
+    config.distance.update({"features_expand": expands[0][-1], "embedding_expand": expands[1][-1]})
+    config.distance.stage_weights = (1.0, 1.0, 1.0) if all_stages else ()
+    config.distance.stage_features_expand, config.distance.stage_embedding_expand = expands if all_stages else ((), ())

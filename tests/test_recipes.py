@@ -20,8 +20,9 @@ def _made(recipe, **options):
 
 @pytest.mark.parametrize("recipe", [east_openmic, east_magnatagatune])
 @pytest.mark.parametrize("teacher", TEACHERS)
-def test_a_config_with_a_recipe_passes_the_check(recipe, teacher):
-    config = _made(recipe, teacher=teacher)
+@pytest.mark.parametrize("all_stages", [False, True])
+def test_a_config_with_a_recipe_passes_the_check(recipe, teacher, all_stages):
+    config = _made(recipe, teacher=teacher, all_stages=all_stages)
     pipeline.check(config)
     assert config.frontend.fmax == config.data.sample_rate / 2
 
@@ -39,15 +40,20 @@ def test_openmic_has_the_published_weights_epochs_and_frames():
 
 
 def test_magnatagatune_has_the_published_epochs_and_frames():
-    configs = {teacher: _made(east_magnatagatune, teacher=teacher) for teacher in TEACHERS}
+    """All stages: 30, 15 and 15 student frames against 30 or 31 of the teacher, or one."""
     frames = {"vggish": 30, "openl3": 31, "passt": 31, "panns": 1}
-    used = {teacher: min(15 * config.distance.features_expand, frames[teacher] * config.distance.embedding_expand) for teacher, config in configs.items()}
-    assert used == {"vggish": 30, "openl3": 30, "passt": 30, "panns": 15}
-    assert 104 < configs["passt"].training.steps / configs["passt"].training.eval_every_steps < 106
+    for teacher, length in frames.items():
+        config = _made(east_magnatagatune, teacher=teacher, all_stages=True)
+        expands = zip((30, 15, 15), config.distance.stage_features_expand, config.distance.stage_embedding_expand, strict=True)
+        used = [min(student * repeats, length * teacher_repeats) for student, repeats, teacher_repeats in expands]
+        assert used == ([30, 15, 15] if teacher == "panns" else [30, 30, 30])
+        assert (config.distance.features_expand, config.distance.embedding_expand) == ((1, 15) if teacher == "panns" else (2, 1))
+        assert config.east.weight == 0.6
+        assert 104 < config.training.steps / config.training.eval_every_steps < 106
 
 
 def test_a_recipe_undoes_what_the_other_set():
-    config = _made(east_openmic, teacher="panns")
+    config = _made(east_openmic, teacher="panns", all_stages=True)
     east_magnatagatune(config, teacher="passt")
     assert config.to_dict() == _made(east_magnatagatune, teacher="passt").to_dict()
 
