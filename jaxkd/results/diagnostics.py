@@ -40,7 +40,7 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
     checkpoints.close()
     ids = prepared.dataset.splits[SPLIT]
     rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:MOST_ROWS])
-    features, raw, compact = _means_over_time(assembly, prepared, jax.device_get(state), [ids[row] for row in rows], batch_size)
+    features, raw, compact = _means_over_time(assembly, prepared, state, [ids[row] for row in rows], batch_size)
     found: dict[str, Any] = {"split": SPLIT, "rows": len(rows), "distance_correlation": {"raw": _correlation(features, raw)}}
     if compact is None:
         return found
@@ -60,23 +60,21 @@ def _means_over_time(
     assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The student's features [n, C], the normalised embedding [n, D] and the compact embedding [n, C'] or None."""
-    experiment = assembly.experiment
+    experiment, params, batch_stats = assembly.experiment, *jax.device_get((state.params, state.batch_stats))
     student = experiment.student.clone(axis_name=None) if hasattr(experiment.student, "axis_name") else experiment.student
-    method = experiment.method
-    assert method.auxiliary is not None
-    auxiliary = method.auxiliary
+    compact_of, auxiliary = experiment.method.compact, experiment.method.auxiliary
 
     @jax.jit
-    def means(state: TrainState, batch: Batch) -> list[jax.Array]:
+    def means(params: dict[str, Any], batch_stats: Any, batch: Batch) -> list[jax.Array]:
         batch = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
-        outputs = student.apply({"params": state.params["student"], "batch_stats": state.batch_stats}, batch.inputs, train=False)
+        outputs = student.apply({"params": params["student"], "batch_stats": batch_stats}, batch.inputs, train=False)
         maps = [outputs.features, batch.embedding]
-        if method.compact is not None:
-            maps.append(method.compact(auxiliary.apply({"params": state.params["auxiliary"]}, outputs, batch)))
+        if compact_of is not None and auxiliary is not None:
+            maps.append(compact_of(auxiliary.apply({"params": params["auxiliary"]}, outputs, batch)))
         return [frames.mean(axis=1) for frames in maps]
 
     parts = []
     for batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
-        parts.append([np.asarray(mean)[: int(batch.where.sum())] for mean in means(state, batch)])
+        parts.append([np.asarray(mean)[: int(batch.where.sum())] for mean in means(params, batch_stats, batch)])
     features, raw, *compact = (np.concatenate(of_side) for of_side in zip(*parts, strict=True))
     return features, raw, compact[0] if compact else None

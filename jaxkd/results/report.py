@@ -143,8 +143,9 @@ def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
         return []
     names = {"raw": "the raw embedding", "compact": "the compact embedding"}
     rows = [
-        [f"bias-corrected distance correlation of student features and {names[side]}", numbers.score(value), numbers.score(0.0)]
-        for side, value in found["distance_correlation"].items()
+        [f"bias-corrected distance correlation of student features and {name}", numbers.score(found["distance_correlation"][side]), numbers.score(0.0)]
+        for side, name in names.items()
+        if side in found["distance_correlation"]
     ]
     if "label_share" in found:
         share = "share of the compact embedding's distance variance that its label directions explain"
