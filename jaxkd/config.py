@@ -143,7 +143,7 @@ def default_config() -> ml_collections.ConfigDict:
             "staged_steps": 0.5,
         }
     )
-    config.distillation = ml_collections.ConfigDict({"alpha": 0.0, "temperature": 1.0})
+    config.distillation = ml_collections.ConfigDict({"alpha": 0.0, "temperature": 1.0, "masked": True})
     config.lelp = ml_collections.ConfigDict(
         {
             "subclasses": 10,

@@ -53,8 +53,8 @@ def check(config: Any) -> None:
 
 
 def _check_task(method: str, source: str, modality: str | None) -> None:
-    if modality == "audio" and method in methods.NEED_CLASSIFIER:
-        fitting = ", ".join(name for name in (*methods.METHODS, "probe") if name not in methods.NEED_CLASSIFIER)
+    if modality == "audio" and method in methods.ONE_CLASS:
+        fitting = ", ".join(name for name in (*methods.METHODS, *methods.REFERENCES) if name not in methods.ONE_CLASS)
         raise ConfigError(f"method {method!r} is for one class an example, but {source} has many labels a clip: choose one of {fitting}.")
     if method == "oracle" and source in data.WITHOUT_FINE_CLASSES:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {source} has none: leave it out.")
@@ -158,7 +158,8 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
 def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared", mode: str) -> None:
     """Training and evaluation, where the mode names them and they are not done."""
     assert prepared.store is not None
-    claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype)})
+    frames = {} if prepared.frames is None else {"frames": {**prepared.frames.identity, "dtype": str(prepared.frames.dtype)}}
+    claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype), **frames})
     if mode in ("run", "train") and config.method not in methods.REFERENCES and not (workdir / "student").exists():
         from jaxkd.training.student import train_student
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import pipeline
+from jaxkd import methods, pipeline
 from jaxkd.errors import ConfigError
 from tests.small import load_config
 
@@ -48,7 +48,8 @@ BAD = [
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
     ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
-    ("method", "lelp", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, compressed, probe"),
+    ("method", "dkd", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, compressed, kd"),
+    ("method", "lelp", "takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none'"),
 ]
 
 
@@ -135,6 +136,20 @@ def test_features_of_another_kind_are_refused():
 def test_shipped_configs_are_good():
     for argument in ("", "runlocal", "method=east", "teacher=MSD_vgg,method=probe", "student=cp_resnet"):
         pipeline.check(load_config("audio", argument))
+
+
+@pytest.mark.parametrize("classifier", ["linear", "mlp"])
+@pytest.mark.parametrize("method", [*methods.METHODS, *methods.REFERENCES])
+def test_audio_takes_every_method_that_fits_many_labels(method, classifier):
+    if method in methods.ONE_CLASS:
+        with pytest.raises(ConfigError, match="is for one class an example"):
+            pipeline.check(load_config("audio", f"method={method},classifier={classifier}"))
+        return
+    config = load_config("audio", f"method={method},classifier={classifier}")
+    pipeline.check(config)
+    assert (config.teacher.classifier, config.training.mixup_alpha) == (classifier, 0.0)
+    assert set(config.compare.methods).isdisjoint(methods.ONE_CLASS)
+    assert load_config("audio", f"method={method}").teacher.classifier == ("linear" if method in methods.NEED_CLASSIFIER else "none")
 
 
 def test_string_argument():

@@ -193,6 +193,14 @@ class EmbeddingStore:
             _verify_shard(self.path, shard)
 
 
+def mean_embeddings(store: EmbeddingStore, ids: Sequence[str]) -> np.ndarray:
+    """Mean over time of the embeddings, float32 [n, D]."""
+    lengths = store.lengths(ids)
+    frames = store.gather(ids).astype(np.float32)
+    present = np.arange(frames.shape[1])[None, :, None] < lengths[:, None, None]
+    return np.where(present, frames, 0).sum(axis=1) / lengths[:, None].astype(np.float32)
+
+
 class StoreWriter:
     """Appends examples to a store; each full shard is on disk, synced and listed in the manifest before the next begins.
 

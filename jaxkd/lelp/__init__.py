@@ -1,11 +1,12 @@
 """LELP (arXiv 2409.20449): subclasses from linear projections of a teacher's embeddings, for distillation with few classes."""
 
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
-from jaxkd.lelp.loss import fold_label_logits, fold_logits, multilabel_pseudo_class_loss, pseudo_class_loss
+from jaxkd.lelp.labels import fit_label_subspaces
+from jaxkd.lelp.loss import fold_label_logits, fold_logits, multilabel_pseudo_class_loss, pseudo_class_loss, serving_logits
 from jaxkd.lelp.moments import ClassMoments, class_moments, merge_processes
 from jaxkd.lelp.null_space import full_rank, require_room
 from jaxkd.lelp.splits import agglomerative, kmeans, oracle, permuted, tsne_kmeans, uniform
-from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_label_subspaces, fit_subspaces, random_subspaces, subspaces_from_moments
+from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_subspaces, random_subspaces, subspaces_from_moments
 from jaxkd.lelp.targets import joint_probs, project_coordinates, pseudo_class_probs, subclass_probs
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "random_subspaces",
     "require_room",
     "save_subspaces",
+    "serving_logits",
     "subclass_probs",
     "subspaces_from_moments",
     "tsne_kmeans",

@@ -54,6 +54,25 @@ def fold_label_logits(student_logits: Array, num_labels: int) -> jax.Array:
     return pairs[..., 1] - pairs[..., 0]
 
 
+def serving_logits(student_logits: Array, num_labels: int, task: str) -> jax.Array:
+    """The logits that a student is read by: of C classes ("multiclass"), or one a label (pre-sigmoid, "multilabel"), with or without subclasses.
+
+    Args:
+      student_logits: [..., K * S], or with subclasses of labels [..., K * 2 * S].
+      num_labels: K.
+      task: "multiclass" or "multilabel".
+
+    Returns:
+      [..., K], float32.
+
+    Raises:
+      ConfigError: the outputs do not divide over the classes or labels.
+    """
+    if task == "multilabel" and student_logits.shape[-1] != num_labels:
+        return fold_label_logits(student_logits, num_labels)
+    return fold_logits(student_logits, num_labels)
+
+
 def pseudo_class_loss(
     student_logits: Array,
     teacher_logits: Array,
@@ -110,13 +129,25 @@ def pseudo_class_loss(
     return (temperature**2 if tau_squared else 1.0) * masked_mean(rows, mask[:, 0], axis_name=axis_name)
 
 
-def multilabel_pseudo_class_loss(student_logits: Array, teacher_logits: Array, subclass_probs: Array, **options: Any) -> jax.Array:
-    """The multi-label form: the sum over labels of the pseudo-class loss of two classes, absent and present.
+def multilabel_pseudo_class_loss(
+    student_logits: Array,
+    teacher_logits: Array,
+    subclass_probs: Array,
+    *,
+    label_mask: Array | None = None,
+    where: Array | None = None,
+    **options: Any,
+) -> jax.Array:
+    """The multi-label form: the pseudo-class loss of two classes a label, absent and present, mean over all entries that count, flattened.
+
+    With one subclass it is `jaxkd.losses.bernoulli_kd`, and of its size: it does not grow with the number of labels.
 
     Args:
       student_logits: [B, L * 2 * S], label by label, absent before present.
       teacher_logits: one logit a label (pre-sigmoid), [B, L].
       subclass_probs: of the subspaces of `fit_label_subspaces`, [B, 2 * L, S].
+      label_mask: True where an entry counts, bool [B, L]; None = every entry, labelled or not.
+      where: True for rows that are examples, bool [B].
       **options: as `pseudo_class_loss`.
 
     Returns:
@@ -130,10 +161,14 @@ def multilabel_pseudo_class_loss(student_logits: Array, teacher_logits: Array, s
         raise ConfigError(
             f"subclass probabilities {subclass_probs.shape} came with teacher logits {teacher_logits.shape}: [B, 2 * L, S] and [B, L] are needed."
         )
-    by_label = _by_class(student_logits, num_labels)
-    pairs = jnp.reshape(subclass_probs, (batch, num_labels, 2, -1))
-
-    def of_label(student: jax.Array, teacher: jax.Array, subclasses: jax.Array) -> jax.Array:
-        return pseudo_class_loss(student, teacher[:, None], subclasses, **options)
-
-    return jnp.sum(jax.vmap(of_label, in_axes=1)(by_label, teacher_logits, pairs))
+    entries = batch * num_labels
+    mask = jnp.broadcast_to(row_mask(where, teacher_logits), teacher_logits.shape)
+    if label_mask is not None:
+        mask = mask & jnp.asarray(label_mask, bool)
+    return pseudo_class_loss(
+        _by_class(student_logits, num_labels).reshape(entries, -1),
+        jnp.reshape(teacher_logits, (entries, 1)),
+        jnp.reshape(subclass_probs, (entries, 2, -1)),
+        where=mask.reshape(entries),
+        **options,
+    )

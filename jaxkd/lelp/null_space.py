@@ -64,9 +64,10 @@ def null_basis(kernel: Array | None, null_space: str, *, num_classes: int, dim: 
     return vectors[:, :rank]
 
 
-def full_rank(null_space: str, num_classes: int) -> int:
-    """Dimensions that are left out for a classifier of C classes whose kernel has full rank."""
-    return {"rows": num_classes, "differences": num_classes - 1, "off": 0}[null_space]
+def full_rank(null_space: str, num_classes: int, *, task: str = "multiclass") -> int:
+    """Dimensions that are left out for a classifier of C classes, or of C labels ("multilabel"), whose kernel has full rank."""
+    differences = num_classes if task == "multilabel" else num_classes - 1
+    return {"rows": num_classes, "differences": differences, "off": 0}[null_space]
 
 
 def require_room(num_directions: int, dim: int, rank: int) -> None:

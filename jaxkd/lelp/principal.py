@@ -79,7 +79,7 @@ def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> li
 
 
 def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
-    """Right singular vectors of (H_c - mean) N, by `jnp.linalg.svd` in float32; keeps all rows in memory.
+    """Right singular vectors of (H_c - mean) N, by SVD in float32; keeps all rows in memory.
 
     Args:
       batches: pairs of embeddings [n, D] and class ids [n].
@@ -105,9 +105,10 @@ def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: n
         degrees = max(count - 1, 1)
         total = float(np.sum(np.square(own))) / degrees
         unit = project_out(basis, own.T).T / np.sqrt(total * degrees or 1.0)
-        _, singular, vectors = jnp.linalg.svd(jnp.asarray(unit, jnp.float32), full_matrices=False)
-        variances = np.square(np.asarray(singular, np.float64)) * total
-        found.append(_select(int(count), mean, variances, np.asarray(vectors).T, total, wanted, basis))
+        # NumPy's, because XLA's would be compiled anew for the number of rows of each class
+        _, singular, vectors = np.linalg.svd(unit.astype(np.float32), full_matrices=False)
+        variances = np.square(singular.astype(np.float64)) * total
+        found.append(_select(int(count), mean, variances, vectors.T, total, wanted, basis))
     return found
 
 

@@ -166,7 +166,7 @@ def oracle(fine_labels: Array, classes: Array, *, num_classes: int, num_subclass
     return probs
 
 
-def permuted(subclass_probs: Array, classes: Array, *, seed: int = 0) -> np.ndarray:
+def permuted(subclass_probs: Array, classes: Array, *, seed: int | tuple[int, ...] = 0) -> np.ndarray:
     """Control: the subclasses of another row of the same class, so that they say nothing of the row but are distributed as before.
 
     Args:

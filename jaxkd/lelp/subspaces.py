@@ -1,14 +1,14 @@
 """LELP's subspaces: for each class the directions whose coordinates become the logits of its subclasses (arXiv 2409.20449)."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxkd.errors import ConfigError, DataError, unknown_name
 from jaxkd.lelp.moments import ClassMoments, class_moments
-from jaxkd.lelp.null_space import null_basis, pair_kernel, project_out, require_room
+from jaxkd.lelp.null_space import null_basis, project_out, require_room
 from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, projected_covariance, require_every_class
 from jaxkd.lelp.rotation import ROTATIONS, coordinate_map
 from jaxkd.types import Array
@@ -93,6 +93,7 @@ def subspaces_from_moments(
     rotation: str = "haar",
     scale: str = "class",
     simplex: bool = False,
+    kernel_classes: int | None = None,
     key: jax.Array | None,
 ) -> Subspaces:
     """The subspaces of classes whose moments are known, for instance after `merge_processes`; arguments and errors as `fit_subspaces`."""
@@ -100,7 +101,7 @@ def subspaces_from_moments(
     require_every_class(moments.count)
     num_classes, dim = moments.mean.shape
     wanted = num_subclasses - simplex
-    basis = _basis_with_room(classifier_kernel, null_space, num_classes=num_classes, dim=dim, num_directions=wanted)
+    basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=wanted)
     return _rotated(from_covariance(moments, basis, wanted), basis, num_subclasses, rotation, scale, simplex, key)
 
 
@@ -122,6 +123,7 @@ def fit_subspaces(
     rotation: str = "haar",
     scale: str = "class",
     simplex: bool = False,
+    kernel_classes: int | None = None,
     key: jax.Array | None,
     solver: str = "covariance",
 ) -> Subspaces:
@@ -138,6 +140,7 @@ def fit_subspaces(
       scale: what coordinates are divided by: "class" = the root of the mean variance of the class's coordinates, "whiten" = the deviation of each,
         "off" = 1, embedding units.
       simplex: take S - 1 directions times the simplex frame, so that the softmax over S subclasses loses none of them.
+      kernel_classes: classes that the kernel has columns of, where the rows are of some of them only; None = C.
       key: random key of the Haar rotations; None is enough for the others.
       solver: "covariance" = one pass, constant memory; "svd" = keeps the rows.
 
@@ -159,6 +162,7 @@ def fit_subspaces(
             rotation=rotation,
             scale=scale,
             simplex=simplex,
+            kernel_classes=kernel_classes,
             key=key,
         )
     _require_options(num_subclasses, rotation, scale, simplex)
@@ -166,12 +170,19 @@ def fit_subspaces(
     if not batches:
         raise DataError("no embeddings were given: subspaces need at least one batch.")
     wanted, dim = num_subclasses - simplex, np.shape(batches[0][0])[-1]
-    basis = _basis_with_room(classifier_kernel, null_space, num_classes=num_classes, dim=dim, num_directions=wanted)
+    basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=wanted)
     return _rotated(from_rows(batches, num_classes, basis, wanted), basis, num_subclasses, rotation, scale, simplex, key)
 
 
 def random_subspaces(
-    moments: ClassMoments, *, num_subclasses: int, classifier_kernel: Array | None = None, null_space: str = "rows", scale: str = "class", key: jax.Array
+    moments: ClassMoments,
+    *,
+    num_subclasses: int,
+    classifier_kernel: Array | None = None,
+    null_space: str = "rows",
+    scale: str = "class",
+    kernel_classes: int | None = None,
+    key: jax.Array,
 ) -> Subspaces:
     """The control of the PCA: random orthonormal directions in the same null space, scaled by the variance that the data have along them.
 
@@ -180,7 +191,7 @@ def random_subspaces(
     _require_options(num_subclasses, "off", scale, simplex=False)
     require_every_class(moments.count)
     num_classes, dim = moments.mean.shape
-    basis = _basis_with_room(classifier_kernel, null_space, num_classes=num_classes, dim=dim, num_directions=num_subclasses)
+    basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=num_subclasses)
     found, covariances = [], moments.covariance()
     for c, principal in enumerate(from_covariance(moments, basis, num_subclasses)):
         used = len(principal.variances)
@@ -190,36 +201,6 @@ def random_subspaces(
         variances = np.einsum("ds,de,es->s", vectors, covariance, vectors, optimize=True)
         found.append(principal._replace(variances=variances, vectors=vectors))
     return _assemble(found, [np.eye(len(one.variances)) for one in found], num_subclasses=num_subclasses, scale=scale, basis=basis)
-
-
-def _label_pairs(batches: Iterable[tuple[Array, Array, Array]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for embedding, labels, label_mask in batches:
-        embedding, labels, label_mask = np.asarray(embedding), np.asarray(labels), np.asarray(label_mask, bool)
-        if labels.ndim != 2 or labels.shape != label_mask.shape or len(labels) != len(embedding):
-            raise DataError(f"embeddings {embedding.shape}, labels {labels.shape}, label mask {label_mask.shape}: [n, D], [n, L] and [n, L] are needed.")
-        for label in range(labels.shape[1]):
-            known = label_mask[:, label]
-            yield embedding[known], 2 * label + (labels[known, label] > 0.5)
-
-
-def fit_label_subspaces(batches: Iterable[tuple[Array, Array, Array]], *, num_labels: int, classifier_kernel: Array | None = None, **options: Any) -> Subspaces:
-    """The multi-label form: each label is two classes, absent (2 l) and present (2 l + 1), with subclasses of their own.
-
-    Args:
-      batches: triples of teacher embeddings [n, D], labels [n, L] (present above 0.5) and label mask bool [n, L], True where a label is known.
-      num_labels: L.
-      classifier_kernel: of the teacher's last layer, one logit for each label, [D, L].
-      **options: as `fit_subspaces`.
-
-    Returns:
-      Subspaces of 2 * L classes.
-
-    Raises:
-      ConfigError, DataError: as `fit_subspaces`.
-    """
-    if classifier_kernel is not None:
-        classifier_kernel = pair_kernel(classifier_kernel)
-    return fit_subspaces(_label_pairs(batches), num_classes=2 * num_labels, classifier_kernel=classifier_kernel, **options)
 
 
 def classes_of_rows(labels: Array, label_mask: Array, teacher_logits: Array | None = None, *, source: str = "label") -> np.ndarray:

@@ -44,6 +44,16 @@ PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith("
 SUBSPACES = ("lelp", "random_directions", "permuted")
 """Pseudo-class methods whose subclasses come from directions in the null space of the teacher's classifier."""
 
+ONE_CLASS = (
+    *("dkd", "dist", "standardised_kd", "crd", "subclass_distillation"),
+    *(name for name in PSEUDO_CLASS if name not in (*SUBSPACES, "uniform")),
+)
+"""Methods that need one class an example; the others also take data with many labels an example."""
+
+PRETRAINED_EMBEDDING = ("east", "compressed", "probe")
+"""Methods whose embedding is that of the pretrained network, frame by frame, also where a classifier is trained on it; that of the others is what the
+classifier's last layer reads. With a fine-tuned network the two are one."""
+
 SUBCLASS_TEACHER = "jaxkd.methods.pseudo_class:subclass_teacher"
 """How the teacher of Subclass Distillation is trained."""
 

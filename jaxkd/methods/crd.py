@@ -32,7 +32,7 @@ def build(config: Any, context: Context) -> Method:
     The memory bank holds both projections of every training row. On the validation split, whose rows are in no bank, the contrastive term is 0.
     """
     require_multiclass("crd", context)
-    settings, alpha, divergence = config.crd, config.distillation.alpha, kd_divergence(config)
+    settings, alpha, divergence = config.crd, config.distillation.alpha, kd_divergence(config, context)
 
     def terms(outputs: StudentOutputs, batch: Batch, contrast: Array, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)

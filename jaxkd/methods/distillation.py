@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxkd import losses as lib
 from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context, Method, label_loss
@@ -15,18 +17,38 @@ Divergence = Callable[[Array, Batch, str | None], Array]
 def require_multiclass(name: str, context: Context) -> None:
     """Raises ConfigError for a method whose loss is a divergence of class probabilities where the task is not multi-class."""
     if context.task != "multiclass":
-        raise ConfigError(f"method {name!r} compares class probabilities, but the data is {context.task}: use east or compressed, or multi-class data.")
+        raise ConfigError(f"method {name!r} compares class probabilities, but the data is {context.task}: use kd or lelp, or multi-class data.")
 
 
-def kd_divergence(config: Any) -> Divergence:
-    """Plain knowledge distillation at `config.distillation.temperature`."""
+def entry_mask(config: Any, batch: Batch) -> Array | None:
+    """Entries of multi-label data that distillation counts, bool [B, K]; None for all.
+
+    With `config.distillation.masked` the labels that are unknown in a row with others known are left out (EAsT, arXiv 2306.17424); of a row without any label,
+    an unlabelled example, the teacher is asked for all.
+    """
+    if not config.distillation.masked:
+        return None
+    mask = jnp.asarray(batch.label_mask, bool)
+    return mask | ~jnp.any(mask, axis=-1, keepdims=True)
+
+
+def kd_divergence(config: Any, context: Context) -> Divergence:
+    """Plain knowledge distillation at `config.distillation.temperature`: of class probabilities, or label by label (arXiv 2306.17424)."""
     temperature = config.distillation.temperature
+
+    def of_labels(logits: Array, batch: Batch, axis_name: str | None) -> Array:
+        mask = entry_mask(config, batch)
+        return lib.bernoulli_kd(logits, batch.teacher_logits, mask, temperature=temperature, where=batch.where, axis_name=axis_name)
+
+    if context.task == "multilabel":
+        return of_labels
     return lambda logits, batch, axis_name: lib.kd(logits, batch.teacher_logits, temperature=temperature, where=batch.where, axis_name=axis_name)
 
 
 def _method(name: str, config: Any, context: Context, divergence: Divergence) -> Method:
     """L = alpha * label loss + (1 - alpha) * divergence, with alpha = `config.distillation.alpha`."""
-    require_multiclass(name, context)
+    if name != "kd":
+        require_multiclass(name, context)
     alpha = config.distillation.alpha
 
     def losses(outputs: StudentOutputs, auxiliary: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
@@ -39,7 +61,7 @@ def _method(name: str, config: Any, context: Context, divergence: Divergence) ->
 
 def kd(config: Any, context: Context) -> Method:
     """Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531)."""
-    return _method("kd", config, context, kd_divergence(config))
+    return _method("kd", config, context, kd_divergence(config, context))
 
 
 def dkd(config: Any, context: Context) -> Method:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxkd import losses as lib
 from jaxkd.compression import UNIFORM_FAN_IN
 from jaxkd.errors import ConfigError
-from jaxkd.methods.distillation import kd_divergence, require_multiclass
+from jaxkd.methods.distillation import kd_divergence
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
 
@@ -57,8 +57,7 @@ class _Features(nn.Module):
 
 def _method(name: str, config: Any, context: Context, auxiliary: nn.Module, feature_loss: FeatureLoss) -> Method:
     """L = alpha * label loss + (1 - alpha) * knowledge distillation + weight * feature loss, with the weight of `config.NAME.weight`."""
-    require_multiclass(name, context)
-    alpha, weight, divergence = config.distillation.alpha, config[name].weight, kd_divergence(config)
+    alpha, weight, divergence = config.distillation.alpha, config[name].weight, kd_divergence(config, context)
 
     def losses(outputs: StudentOutputs, projected: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)

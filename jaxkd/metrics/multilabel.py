@@ -162,17 +162,25 @@ def brier(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None
     return _per_class("brier", labels, scores, mask)
 
 
-def multilabel_metrics(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, *, threshold: float = THRESHOLD) -> dict[str, float]:
+def label_agreement(scores: np.ndarray, teacher: np.ndarray, *, threshold: float = THRESHOLD) -> float:
+    """Share of entries, known or not, that lie on the same side of the threshold as the teacher's scores, both [n, K]."""
+    return float(np.mean((np.asarray(scores) > threshold) == (np.asarray(teacher) > threshold)))
+
+
+def multilabel_metrics(
+    labels: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, *, threshold: float = THRESHOLD, teacher: np.ndarray | None = None
+) -> dict[str, float]:
     """The metrics of a split, each the unweighted mean over the classes of `evaluated_classes`.
 
     Args:
       labels: 0 or 1, [n, K].
       scores: probabilities in [0, 1], [n, K].
       mask: True where a label counts, [n, K]; None = everywhere.
-      threshold: of the F1.
+      threshold: of the F1 and of the agreement.
+      teacher: probabilities of a teacher, [n, K]; None without one.
 
     Returns:
-      {"map", "roc_auc", "f1_macro", "ece", "brier"} -> float.
+      {"map", "roc_auc", "f1_macro", "ece", "brier"} -> float, and "agreement" where there is a teacher.
 
     Raises:
       DataError: bad shapes or values, or no class has both a positive and a negative.
@@ -180,4 +188,5 @@ def multilabel_metrics(labels: np.ndarray, scores: np.ndarray, mask: np.ndarray 
     values = {name: _per_class(name, labels, scores, mask, threshold) for name in CLASS_METRICS}
     if np.all(np.isnan(values["map"])):
         raise DataError(f"none of the {len(values['map'])} classes has both a positive and a negative among {len(labels)} rows: use a larger split.")
-    return {name: float(np.nanmean(value)) for name, value in values.items()}
+    means = {name: float(np.nanmean(value)) for name, value in values.items()}
+    return means if teacher is None else means | {"agreement": label_agreement(scores, teacher, threshold=threshold)}

@@ -37,7 +37,7 @@ def load_predictor(path: str | Path) -> Callable[[Any], np.ndarray]:
 
     @jax.jit
     def logits(variables: Any, rows: jax.Array) -> jax.Array:
-        return lelp.fold_logits(student.apply(variables, transform(None, rows), train=False).logits, classes)
+        return lelp.serving_logits(student.apply(variables, transform(None, rows), train=False).logits, classes, config["task"])
 
     def predict(examples: Any) -> np.ndarray:
         return probabilities(np.asarray(logits(variables, _rows(config["inputs"], examples))), config["task"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxkd import methods
 from jaxkd.data.dataset import Dataset
-from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_path
 from jaxkd.lelp import fold_logits
@@ -50,7 +50,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
     side = "probe" if prepared.classifier is None or config.method == "probe" else "teacher"
     teacher: dict[str, Any] = {"reference": side}
     if side == "probe":
-        probe, reference = fit_and_score_probe(dataset, prepared.store)
+        probe, reference = fit_and_score_probe(dataset, prepared.embedding())
         teacher |= {"probe": split_metrics(dataset, reference, threshold), "probe_inverse_penalty": probe.inverse_penalty}
     else:
         reference = classifier_scores(prepared)
@@ -111,14 +111,6 @@ def evaluated_splits(dataset: Dataset) -> list[str]:
     return [split for split in dataset.splits if split != "train"]
 
 
-def mean_embeddings(store: EmbeddingStore, ids: list[str]) -> np.ndarray:
-    """Mean over time of the embeddings, float32 [n, D]."""
-    lengths = store.lengths(ids)
-    frames = store.gather(ids).astype(np.float32)
-    present = np.arange(frames.shape[1])[None, :, None] < lengths[:, None, None]
-    return np.where(present, frames, 0).sum(axis=1) / lengths[:, None]
-
-
 def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | None) -> tuple[Probe, dict[str, np.ndarray]]:
     """Fits the teacher's linear probe and scores every evaluated split, float32 [n, K] each."""
     assert store is not None
@@ -129,11 +121,12 @@ def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | None) -> tuple
 
 
 def classifier_scores(prepared: Prepared) -> dict[str, np.ndarray]:
-    """Class probabilities of the teacher's own classifier on every evaluated split, float32 [n, K]."""
+    """Probabilities of the classes or labels by the teacher's own classifier on every evaluated split, float32 [n, K]."""
     logits = prepared.teacher_logits()
     assert logits is not None
     dataset = prepared.dataset
-    return {split: softmax(np.asarray(fold_logits(logits.gather(dataset.splits[split]), len(dataset.classes)))) for split in evaluated_splits(dataset)}
+    folded = {split: np.asarray(fold_logits(logits.gather(dataset.splits[split]), len(dataset.classes))) for split in evaluated_splits(dataset)}
+    return {split: probabilities(values, dataset.task) for split, values in folded.items()}
 
 
 def write_predictions(workdir: Path, dataset: Dataset, split: str, scores: np.ndarray, *, side: str = "student") -> None:
@@ -152,10 +145,11 @@ def split_metrics(
     results = {}
     for split, values in scores.items():
         labels, mask = dataset.labels(dataset.splits[split]), dataset.label_mask(dataset.splits[split])
+        of_teacher = None if teacher is None else teacher[split]
         if dataset.task == "multiclass":
-            results[split] = multiclass_metrics(labels, values, mask, teacher=None if teacher is None else teacher[split])
+            results[split] = multiclass_metrics(labels, values, mask, teacher=of_teacher)
         else:
-            results[split] = multilabel_metrics(labels, values, mask, threshold=threshold)
+            results[split] = multilabel_metrics(labels, values, mask, threshold=threshold, teacher=of_teacher)
     return results
 
 

@@ -6,7 +6,8 @@ RENDERED = "The clips are rendered from scores with recorded instrument samples:
 UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
 _METRICS = {
     "multilabel": "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the "
-    "positive and the negative class at the threshold of the config. Labels that are masked do not count.",
+    "positive and the negative class at the threshold of the config. Labels that are masked do not count. agreement is the share of all labels of all "
+    "{units} that lie on the same side of that threshold as the teacher's.",
     "multiclass": "The predicted class is the most probable one. accuracy is the share of {units} that are predicted right, f1_macro the mean of the F1 "
     "over classes, roc_auc the area under the ROC curve: of the second class if there are two, else the mean over classes, each against the rest. "
     "agreement is the share of {units} that are predicted as the teacher predicts them. ece is the expected calibration error of the predicted class "

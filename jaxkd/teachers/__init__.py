@@ -126,8 +126,6 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
       ConfigError: an unknown name, or a teacher that cannot take the data or cannot be trained as asked.
     """
     settings, kind = config.teacher, config.teacher.classifier
-    if kind != "none" and modality == "audio":
-        raise ConfigError(f"config.teacher.classifier is {kind!r}, but audio has many labels a clip, and a classifier gives one class: set it to 'none'.")
     if kind == "finetuned" and settings.name not in TEACHERS:
         check_name("teacher to train", settings.name, (*FINETUNED, *networks))
         return

@@ -79,7 +79,7 @@ def fixed_projection(config: Any, store: EmbeddingStore | None, ids: list[str]) 
 
 def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:
     """What a method needs of the teacher, by id."""
-    offered = {"embedding": prepared.store, "logits": prepared.teacher_logits() if "logits" in method.needs else None, "targets": prepared.targets}
+    offered = {"embedding": prepared.embedding(), "logits": prepared.teacher_logits() if "logits" in method.needs else None, "targets": prepared.targets}
     return TeacherSide(**{name: prepared.by_view(offered[name]) for name in method.needs})
 
 
@@ -100,7 +100,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     settings, dataset = config.training, prepared.dataset
     devices = Devices.all(config.parallel.mode)
     subclasses = config.lelp.subclasses if prepared.targets is None else prepared.targets.values.shape[-1]
-    projection = fixed_projection(config, prepared.store, unaugmented(dataset, "train"))
+    projection = fixed_projection(config, prepared.embedding(), unaugmented(dataset, "train"))
     context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection)
     method = methods.build(config.method, frozen, context)
     student = network or students.build(
@@ -124,8 +124,9 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))
-    if teacher.embedding is not None and prepared.store is not None:
-        normalisation = fit_normalisation(prepared.store, unaugmented(dataset, "train"), config.teacher.normalisation)
+    store = prepared.embedding()
+    if teacher.embedding is not None and store is not None:
+        normalisation = fit_normalisation(store, unaugmented(dataset, "train"), config.teacher.normalisation)
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxkd.data.image_transform import image_transform, pixel_statistics
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.transforms import audio_transform
-from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.frontend import LogMel
 from jaxkd.types import Gatherable
 
@@ -45,7 +45,7 @@ class Features(NamedTuple):
 
     def gather(self, ids: list[str]) -> np.ndarray:
         """float32 [n, D]: the mean over frames."""
-        return np.asarray(self.store.gather(ids), np.float32).mean(axis=1)
+        return mean_embeddings(self.store, ids)
 
 
 def transform_of(settings: dict[str, Any], **augmentation: int) -> Transform:

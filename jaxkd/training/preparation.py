@@ -48,12 +48,16 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
     if config.teacher.classifier == "none":
         store, notes = frozen_store(config, dataset, cache_dir)
         prepared = Prepared(dataset, inputs, store, notes=notes)
-    elif dataset.task != "multiclass":
-        raise ConfigError(f"config.teacher.classifier is {config.teacher.classifier!r}, but {dataset.name} is {dataset.task} data: set it to 'none'.")
     else:
+        if dataset.task != "multiclass" and config.method in methods.ONE_CLASS:
+            raise ConfigError(f"method {config.method!r} is for one class an example, but {dataset.name} is {dataset.task} data: take kd or lelp.")
         teacher, examples = trained_teacher(config, dataset, cache_dir)
-        store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[dataset.modality])
-        prepared = Prepared(dataset, inputs, store, teacher.classifier, notes={f"teacher {name}": note for name, note in examples.notes.items()})
+        # in float32 always: the teacher's logits are computed from it
+        store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[dataset.modality], dtype="float32")
+        notes = {f"teacher {name}": note for name, note in examples.notes.items()}
+        on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
+        frames = frozen_store(config, dataset, cache_dir)[0] if on_frozen else None
+        prepared = Prepared(dataset, inputs, store, teacher.classifier, notes=notes, frames=frames)
     return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
 
 
@@ -115,16 +119,16 @@ def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingS
 
 def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
     teacher = _frozen_teacher(name, embedding, archive, dataset, cache_dir)
-    store = _embed(config, teacher, dataset, cache_dir, EMBED_BATCH[dataset.modality])
+    store = _embed(config, teacher, dataset, cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
     if not hasattr(teacher, "max_tokens"):
         return store, {}
     return store, {f"tokens of {name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
 
 
-def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int) -> EmbeddingStore:
-    name = sha256_json([store_identity(teacher, examples), config.store.dtype])[:12]
+def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
+    name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    return embed_dataset(teacher, examples, path, dtype=config.store.dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+    return embed_dataset(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:
@@ -172,6 +176,8 @@ def _require_room(config: Any, network: Any, inputs: StudentInputs, dataset: Any
     outputs, _ = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), jnp.zeros(rows.shape, rows.dtype), train=False))
     settings = config.lelp
     try:
-        lelp.require_room(settings.subclasses - settings.simplex, outputs.features.shape[-1], lelp.full_rank(settings.null_space, len(dataset.classes)))
+        lelp.require_room(
+            settings.subclasses - settings.simplex, outputs.features.shape[-1], lelp.full_rank(settings.null_space, len(dataset.classes), task=dataset.task)
+        )
     except ConfigError as error:
         raise ConfigError(f"config.lelp.subclasses is {settings.subclasses}: {error}") from None

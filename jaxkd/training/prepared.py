@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.views import Views, base_ids
-from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.lelp import fold_logits
 from jaxkd.training.inputs import StudentInputs
 from jaxkd.types import Gatherable, Table
@@ -38,10 +38,11 @@ class Prepared(NamedTuple):
     Attributes:
       dataset: ids by split and labels.
       inputs: of the student.
-      store: the teacher's embeddings; None while the teacher itself is being trained.
-      classifier: the teacher's output layer, or None for a teacher without one.
+      store: the teacher's embeddings, those that its classifier reads if it has one; None while the teacher itself is being trained.
+      classifier: the teacher's output layer on the mean over time, or None for a teacher without one.
       targets: what the method precomputed, or None.
       notes: remarks on the teacher for the report.
+      frames: the embeddings of the pretrained network below a trained classifier, for the methods that take those; None where `store` is what a method takes.
     """
 
     dataset: Dataset
@@ -50,21 +51,28 @@ class Prepared(NamedTuple):
     classifier: Classifier | None = None
     targets: Table | None = None
     notes: Mapping[str, str] = MappingProxyType({})
+    frames: EmbeddingStore | None = None
+
+    def embedding(self) -> EmbeddingStore | None:
+        """The store of the embedding that the batches of a method carry."""
+        return self.store if self.frames is None else self.frames
 
     def teacher_logits(self) -> Table | None:
         """Logits of the classifier for every id of the store, or None without a classifier."""
         if self.store is None or self.classifier is None:
             return None
         ids = list(self.store.ids)
-        return Table({example: row for row, example in enumerate(ids)}, self.classifier.logits(self.store.gather(ids)[:, 0]))
+        return Table({example: row for row, example in enumerate(ids)}, self.classifier.logits(mean_embeddings(self.store, ids)))
 
     def by_view(self, source: Gatherable) -> Gatherable:
         """What was made from the embedded examples, as it is read by the ids of the data set: for images they may be augmented views."""
         return self.dataset.teacher_side(source) if isinstance(self.dataset, Views) else source
 
     def train_classes(self) -> np.ndarray:
-        """Class of each training row: its label, else the class that the teacher's classifier guesses, else -1; int32 [N]."""
+        """Class of each training row: its label, else the class that the teacher's classifier guesses, else -1; int32 [N]. Multi-label rows have none: -1."""
         ids = self.dataset.splits["train"]
+        if self.dataset.task != "multiclass":
+            return np.full(len(ids), -1, np.int32)
         labels, mask = self.dataset.labels(ids), self.dataset.label_mask(ids)
         logits = self.teacher_logits()
         guessed = -1 if logits is None else np.asarray(fold_logits(self.by_view(logits).gather(ids), labels.shape[1])).argmax(axis=1)

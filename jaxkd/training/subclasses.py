@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
-from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import save_subspaces
+from jaxkd.training.label_subclasses import fit_labels
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
@@ -22,13 +23,14 @@ CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "ts
 
 
 def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table | None:
-    """Subclass probabilities [C, S] by id, for the pseudo-class methods; None for the others.
+    """Subclass probabilities [C, S] by id, for the pseudo-class methods; None for the others. With many labels an example, C is two classes a label.
 
     They are fitted on the training rows without augmented views, by label, unlabelled rows by the teacher's class, and kept in
     `cache_dir/subclasses/METHOD-FINGERPRINT` with the subspaces that they come from.
 
     Raises:
       ConfigError: options of `config.lelp` that the embedding cannot give.
+      DataError: a class without rows; a label that is never present, or never absent.
       ArtefactError: what lies in the cache was altered.
     """
     if config.method not in methods.PSEUDO_CLASS or prepared.store is None or prepared.classifier is None:
@@ -37,7 +39,7 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     folder = Path(cache_dir) / "subclasses" / f"{config.method}-{sha256_json(identity)[:12]}"
     ids = list(prepared.store.ids)
     if not folder.exists():
-        subspaces, probs = _fit(config, prepared, ids)
+        subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
         with atomic_directory(folder) as temporary:
             np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
             if subspaces is not None:
@@ -96,7 +98,7 @@ def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
 
 
 def _rows(store: EmbeddingStore, ids: list[str]) -> np.ndarray:
-    return store.gather(ids)[:, 0].astype(np.float32)
+    return mean_embeddings(store, ids)
 
 
 def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice]) -> lelp.Subspaces:

@@ -24,6 +24,7 @@ from jaxkd.lelp import (
     subclass_probs,
 )
 from jaxkd.lelp.rotation import simplex_frame
+from jaxkd.losses import bernoulli_kd
 
 B, C, S, D = 16, 3, 4, 10
 RNG = np.random.default_rng(7)
@@ -195,24 +196,36 @@ def test_one_logit_teacher_is_two_classes():
         np.testing.assert_allclose(joint_probs(u, pi, temperature=2.0), joint_probs(two, pi, temperature=2.0), rtol=1e-5)
 
 
-def test_multi_label_loss_is_the_sum_over_labels():
+def test_multi_label_loss_is_the_mean_over_the_labels_that_count():
     labels = np.stack([LABELS == 0, LABELS == 1, LABELS == 2], axis=1)
     subspaces = fit_label_subspaces(
         [(EMBEDDING, labels, np.ones_like(labels))], num_labels=3, num_subclasses=S, classifier_kernel=KERNEL, key=jax.random.key(0)
     )
     pi = np.asarray(subclass_probs(subspaces, EMBEDDING[:B]))
     student = RNG.standard_normal((B, 3 * 2 * S)).astype(np.float32)
-    expected = 0.0
+    expected = np.zeros((B, 3))
     for label in range(3):
         p = 1 / (1 + np.exp(-TEACHER[:, label].astype(np.float64)))
         target = np.stack([1 - p, p], axis=1)[:, :, None] * pi[:, 2 * label : 2 * label + 2]
         q = softmax(student[:, label * 2 * S : (label + 1) * 2 * S].astype(np.float64), axis=1)
-        expected += rel_entr(target.reshape(B, -1), q).sum(axis=1).mean()
-    assert multilabel_pseudo_class_loss(student, TEACHER, pi) == pytest.approx(expected, rel=1e-5)
+        expected[:, label] = rel_entr(target.reshape(B, -1), q).sum(axis=1)
+    assert multilabel_pseudo_class_loss(student, TEACHER, pi) == pytest.approx(expected.mean(), rel=1e-5)
+    counts, rows = np.random.default_rng(3).random((B, 3)) < 0.6, np.arange(B) < 10
+    loss = multilabel_pseudo_class_loss(student, TEACHER, pi, label_mask=counts, where=rows)
+    assert loss == pytest.approx(expected[counts & rows[:, None]].mean(), rel=1e-5)
     present = softmax(student.reshape(B, 3, 2 * S), axis=2)[:, :, S:].sum(axis=2)
     np.testing.assert_allclose(1 / (1 + np.exp(-fold_label_logits(student, 3))), present, rtol=1e-5)
     with pytest.raises(ConfigError, match="are needed"):
         multilabel_pseudo_class_loss(student, TEACHER, pi[:, :4])
+
+
+@pytest.mark.parametrize("tau", [1.0, 3.0])
+def test_multi_label_loss_with_one_subclass_is_distillation_label_by_label(tau):
+    student = RNG.standard_normal((B, C * 2)).astype(np.float32)
+    counts = np.random.default_rng(4).random((B, C)) < 0.6
+    expected = bernoulli_kd(fold_label_logits(student, C), TEACHER, counts, temperature=tau)
+    loss = multilabel_pseudo_class_loss(student, TEACHER, np.ones((B, 2 * C, 1)), label_mask=counts, temperature=tau)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_targets_work_in_jit_vmap_and_on_parts_of_the_rows():
