@@ -21,7 +21,9 @@ def main() -> None:
     for name in sys.argv[3:]:
         data, _, named = name.rpartition(":")
         method, _, distance = named.partition("+")
-        config = text_config(method=method) if data == "text" else small_config(method=method)
+        config = text_config(method=method) if data in ("text", "dropout") else small_config(method=method)
+        if data == "dropout":
+            config.student.name = "tests.small:dropping_student"
         config.parallel.mode = mode
         config.crd.negatives = 16
         config.distance.name = distance or "distance_correlation"

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
@@ -32,3 +33,10 @@ def small_config(*, method: str = "compressed") -> ml_collections.ConfigDict:
 def text_config(*, method: str = "lelp") -> ml_collections.ConfigDict:
     """`configs/text.py:method=METHOD,runlocal`: 20 Newsgroups by parity, with a classifier on WordLlama embeddings as the teacher."""
     return load_config("text", f"method={method},runlocal")
+
+
+def dropping_student(*, num_outputs: int, axis_name: str | None) -> Any:
+    """A bag of embeddings that drops half of its units in training, in plug-in form."""
+    from jaxkd.students import build
+
+    return build("bag_of_embeddings", num_outputs=num_outputs, axis_name=axis_name, dropout=0.5)

@@ -12,7 +12,7 @@ import pytest
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 
-METHODS = ("baseline", "east+cosine_distance_correlation", "compressed", "compressed+fitnet", "text:lelp", "text:crd")
+METHODS = ("baseline", "east+cosine_distance_correlation", "compressed", "compressed+fitnet", "text:lelp", "text:crd", "dropout:baseline")
 ROOT = Path(__file__).parent.parent
 
 
