@@ -131,6 +131,7 @@ def default_config() -> ml_collections.ConfigDict:
         }
     )
     config.east = ml_collections.ConfigDict({"weight": 0.8})
+    config.east_kd = ml_collections.ConfigDict({"kd_weight": 0.3, "temperature": 2.0})
     config.compressed = ml_collections.ConfigDict(
         {
             "weight": 0.5,

@@ -73,7 +73,7 @@ def _check_method(config: Any) -> None:
 def _check_identity(config: Any) -> None:
     dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
     dim = dims.get(config.teacher.embedding or next(iter(dims), ""))
-    if config.teacher.classifier == "none" and config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
+    if config.teacher.classifier != "finetuned" and config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
         raise ConfigError(
             f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "
             f"{config.compressed.features}: set --config.compressed.features={dim}, or another transformation."

@@ -37,7 +37,7 @@ _NON_NEGATIVE_INTEGERS = [
     ).split(),
     *_of_training("unlabelled_ratio warmup_steps plateau_patience early_stop_patience frequency_mask time_mask"),
 ]
-_FRACTIONS = ["east.weight", "compressed.weight", "distillation.alpha", "evaluation.f1_threshold", *_of_training("plateau_factor")]
+_FRACTIONS = ["east.weight", "east_kd.kd_weight", "compressed.weight", "distillation.alpha", "evaluation.f1_threshold", *_of_training("plateau_factor")]
 _NON_NEGATIVE_NUMBERS = [
     *(
         "compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight fitnet.weight vid.weight "
@@ -47,7 +47,7 @@ _NON_NEGATIVE_NUMBERS = [
 ]
 _POSITIVE_NUMBERS = [
     *(
-        "data.clip_seconds frontend.fmax compressed.staged_steps distillation.temperature lelp.subclass_temperature crd.temperature "
+        "data.clip_seconds frontend.fmax compressed.staged_steps east_kd.temperature distillation.temperature lelp.subclass_temperature crd.temperature "
         "subclass_distillation.auxiliary_temperature"
     ).split(),
     *_of_training("learning_rate clip_norm"),

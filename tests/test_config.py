@@ -48,7 +48,7 @@ BAD = [
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
     ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
-    ("method", "dkd", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, compressed, kd"),
+    ("method", "dkd", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, east_kd, compressed, kd"),
     ("method", "lelp", "takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none'"),
 ]
 

@@ -7,6 +7,7 @@ from jaxkd.plugins import check_name, resolve
 METHODS = {
     "baseline": "jaxkd.methods.baseline:build",
     "east": "jaxkd.methods.east:build",
+    "east_kd": "jaxkd.methods.east:east_kd",
     "compressed": "jaxkd.methods.compressed:build",
     "kd": "jaxkd.methods.distillation:kd",
     "dkd": "jaxkd.methods.distillation:dkd",
@@ -35,7 +36,7 @@ REFERENCES = ("probe", "teacher")
 NEED_CLASSIFIER = ("teacher", *(name for name in METHODS if name not in ("baseline", "east", "compressed")))
 """Methods that take the logits of the teacher's own classifier."""
 
-DISTANCES = ("east", "compressed")
+DISTANCES = ("east", "east_kd", "compressed")
 """Methods that pull the student's stages to an embedding by `config.distance`."""
 
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
@@ -50,7 +51,7 @@ ONE_CLASS = (
 )
 """Methods that need one class an example; the others also take data with many labels an example."""
 
-PRETRAINED_EMBEDDING = ("east", "compressed", "probe")
+PRETRAINED_EMBEDDING = (*DISTANCES, "probe")
 """Methods whose embedding is that of the pretrained network, frame by frame, also where a classifier is trained on it; that of the others is what the
 classifier's last layer reads. With a fine-tuned network the two are one."""
 

@@ -27,7 +27,7 @@ def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None
         return
     dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
     dim = dims.get(config.teacher.embedding or next(iter(dims), ""))
-    if config.teacher.classifier != "none" or dim is None:
+    if config.teacher.classifier == "finetuned" or dim is None:
         return
     config = ml_collections.FrozenConfigDict(config)
     context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=lambda width: random_projection(width, dim=dim, seed=0))

@@ -6,14 +6,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from scipy.special import expit, rel_entr, softmax
 from sklearn.metrics import mean_squared_error
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
-from jaxkd import pipeline
+from jaxkd import methods, pipeline
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.methods.distance import adapt, distance
-from jaxkd.types import StudentOutputs
+from jaxkd.methods.method import Context
+from jaxkd.types import Batch, StudentOutputs
 from tests.dcor_oracle import dcor
 
 ROWS, DIM = 9, 6
@@ -135,6 +137,45 @@ def test_fitnet_has_one_adapter_a_stage():
     adapted = [tap[:, 0] @ params[f"adapter_{k}"]["kernel"] for k, tap in enumerate(outputs.taps)]
     expected = np.mean([np.mean((np.asarray(z) - e[:, 0]) ** 2) for z in adapted])
     assert float(distance(config, Adapted().apply({"params": params}), e, None, None)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def _east_kd(task: str, **overrides):
+    config = default_config()
+    config.update_from_flattened_dict({"east.weight": 0.6, **overrides})
+    labels = (_random(20, ROWS, 3) > 0).astype(np.float32) if task == "multilabel" else np.eye(3, dtype=np.float32)[np.arange(ROWS) % 3]
+    mask = np.ones((ROWS, 3), bool)
+    mask[:2], mask[3, 1] = False, task != "multilabel"
+    batch = Batch(np.zeros((ROWS, 1)), labels, mask, _random(21, ROWS, 1, DIM), np.ones(ROWS, bool), teacher_logits=_random(22, ROWS, 3))
+    outputs = _student(_random(23, ROWS, 4, 5))._replace(logits=jnp.asarray(_random(24, ROWS, 3)))
+    method = methods.build("east_kd", ml_collections.FrozenConfigDict(config), Context(task, 3, np.zeros(0, np.int32)))
+    assert method.needs == ("embedding", "logits")
+    terms = method.losses(outputs, method.auxiliary.apply({}, outputs, batch), batch, None)
+    return {name: float(value) for name, value in terms.items()}, outputs, batch
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_east_kd_shares_the_weight_between_distance_and_distillation(task):
+    """Temperature 2 and 0.3 by default; a label that is unknown beside known ones is left out, an unlabelled row is not."""
+    terms, outputs, batch = _east_kd(task)
+    student, teacher = np.float64(outputs.logits) / 2, np.float64(batch.teacher_logits) / 2
+    if task == "multilabel":
+        p, q = expit(student), expit(teacher)
+        counts = np.ones((ROWS, 3), bool)
+        counts[3, 1] = False
+        kd = 4 * np.mean((rel_entr(q, p) + rel_entr(1 - q, 1 - p))[counts])
+    else:
+        kd = 4 * np.mean(np.sum(rel_entr(softmax(teacher, axis=1), softmax(student, axis=1)), axis=1))
+    distance = 1 - dcor.distance_correlation_sqr(np.asarray(outputs.features, np.float64).mean(axis=1), np.float64(batch.embedding[:, 0]))
+    assert terms["distillation"] == pytest.approx(kd, rel=1e-5)
+    assert terms["distance"] == pytest.approx(float(distance), rel=1e-5)
+    assert terms["loss"] == pytest.approx(0.4 * terms["label_loss"] + 0.6 * (0.7 * terms["distance"] + 0.3 * terms["distillation"]), rel=1e-5)
+
+
+def test_east_kd_counts_every_entry_if_it_is_not_masked():
+    everything, outputs, batch = _east_kd("multilabel", **{"distillation.masked": False, "east_kd.temperature": 1.0, "east_kd.kd_weight": 0.5})
+    p, q = expit(np.float64(outputs.logits)), expit(np.float64(batch.teacher_logits))
+    assert everything["distillation"] == pytest.approx(np.mean(rel_entr(q, p) + rel_entr(1 - q, 1 - p)), rel=1e-5)
+    assert everything["loss"] == pytest.approx(0.4 * everything["label_loss"] + 0.3 * everything["distance"] + 0.3 * everything["distillation"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["l2", "cosine"])

@@ -17,7 +17,7 @@ from jaxkd.types import Batch, StudentOutputs
 ROWS, WIDTH, DIM, CLASSES, SUBCLASSES = 16, 8, 20, 3, 4
 LABELLED = 11
 WITH_FEATURE_LOSS = ("embedding_distillation", "fitnet", "vid", "rkd")
-MULTICLASS = [name for name in methods.METHODS if name in methods.NEED_CLASSIFIER]
+MULTICLASS = [name for name in methods.METHODS if name in methods.NEED_CLASSIFIER and name not in methods.DISTANCES]
 
 
 def _batch() -> Batch:

@@ -16,7 +16,7 @@ from jaxkd.types import Batch, StudentOutputs
 ROWS, WIDTH, DIM, LABELS, SUBCLASSES = 12, 6, 10, 3, 4
 UNLABELLED = 4
 WITH_FEATURE_LOSS = ("embedding_distillation", "fitnet", "vid", "rkd")
-FITTING = [name for name in methods.METHODS if name in methods.NEED_CLASSIFIER and name not in methods.ONE_CLASS]
+FITTING = [name for name in methods.METHODS if name in methods.NEED_CLASSIFIER and name not in (*methods.ONE_CLASS, *methods.DISTANCES)]
 
 
 def _batch() -> Batch:
