@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd.data.clips import Clips
 from jaxkd.data.dataset import Dataset, Split, write_dataset
 from jaxkd.data.hidden_classes import stratified_order
 from jaxkd.errors import ConfigError, DataError
-from jaxkd.files import require_free_disk, sha256_json
+from jaxkd.files import remove_leftovers, require_free_disk, sha256_json
 
 FORMAT_VERSION = 1
 SIZES = ("labelled", "unlabelled", "valid", "test", "unseen")
@@ -22,16 +23,22 @@ COUNTED_CLASSES = 10
 
 @dataclass(frozen=True)
 class Examples:
-    """A part of a corpus: n strings, or images uint8 [n, H, W, channels], and the original class of each, int [n]."""
+    """A part of a corpus: n strings, images uint8 [n, H, W, channels] or clips, and the original class of each, int [n].
 
-    inputs: Sequence[str] | np.ndarray
+    `digests` identify the content of each clip; that of strings and images is read.
+    """
+
+    inputs: Sequence[str] | np.ndarray | Clips
     classes: np.ndarray
+    digests: Sequence[bytes] = ()
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def take(self, rows: np.ndarray) -> "Examples":
         """The examples of these rows, in this order."""
+        if isinstance(self.inputs, Clips):
+            return Examples(self.inputs.take(rows.tolist()), self.classes[rows], [self.digests[row] for row in rows])
         inputs = self.inputs[rows] if isinstance(self.inputs, np.ndarray) else [str(self.inputs[row]) for row in rows]
         return Examples(inputs, self.classes[rows])
 
@@ -48,6 +55,7 @@ class Corpus:
       groups: the classes of the task and the original ones that each holds; None for the original classes themselves.
       licences: the terms of the rows, by what they cover.
       notes: further JSON-able remarks.
+      valid: the corpus's own validation part; None where validation rows are drawn from `train`.
     """
 
     train: Examples
@@ -57,11 +65,12 @@ class Corpus:
     groups: Mapping[str, Sequence[str]] | None
     licences: Mapping[str, str]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    valid: Examples | None = None
 
     @property
     def parts(self) -> dict[str, Examples]:
         """The parts that there are."""
-        parts = {"train": self.train, "test": self.test, "unseen": self.unseen}
+        parts = {"train": self.train, "valid": self.valid, "test": self.test, "unseen": self.unseen}
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -71,11 +80,11 @@ def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: M
     Copies within the training part are dropped, and so is each training row that stands in the test or unseen part: nothing leaks. Then valid, labelled
     and unlabelled rows are drawn by `data_config.seed`, in this order and stratified by original class, so that the validation rows are the same for any
     number of labels, and more labels hold the fewer ones. Test and unseen rows do not depend on the seed, except in a corpus without a test part: there
-    they are drawn from the training part first.
+    they are drawn from the training part first; nor do those of valid where the corpus has a validation part.
 
     Args:
-      data_config: labelled (0: all), unlabelled (-1: all that are left), valid, test (0: the whole test part; a fifth of the rows where the corpus has
-        none), unseen (0: none), seed.
+      data_config: labelled (0: all), unlabelled (-1: all that are left), valid (0: the whole validation part of a corpus that has one), test (0: the
+        whole test part; a fifth of the rows where the corpus has none), unseen (0: none), seed; sample_rate for audio.
       cache_dir: the cache.
       name: of the source.
       made_from: JSON values that identify the corpus.
@@ -104,13 +113,17 @@ def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: M
         notes["classes"] = {group: ", ".join(members) for group, members in corpus.groups.items()}
     if "unseen" not in splits:
         notes["unseen"] = "data.unseen=0" if corpus.unseen is not None else f"{name} has no rows of another domain"
-    images = isinstance(corpus.train.inputs, np.ndarray)
+    clips = corpus.train.inputs if isinstance(corpus.train.inputs, Clips) else None
+    if clips is not None:
+        notes["decoded"] = clips.remarks
+        remove_leftovers(path)
     require_free_disk(cache_dir, sum(map(_bytes, drawn.values())) + 10_000_000, f"writing {name}")
     return write_dataset(
         path,
         name=name,
         fingerprint=fingerprint,
-        modality="image" if images else "text",
+        modality="audio" if clips is not None else "image" if isinstance(corpus.train.inputs, np.ndarray) else "text",
+        sample_rate=None if clips is None else data_config.sample_rate,
         task="multiclass",
         classes=corpus.originals if corpus.groups is None else tuple(corpus.groups),
         fine_classes=() if corpus.groups is None else corpus.originals,
@@ -128,6 +141,8 @@ def _usable(part: Examples, split: str, name: str, corpus: Corpus, notes: dict[s
             f"{name}: {len(wrong):,} of {len(part):,} rows of the {split} part have a label outside 0 .. {len(corpus.originals) - 1}, the first of them row "
             f"{wrong[0]} with {part.classes[wrong[0]]}. Correct the labels, or choose a part and column whose labels are published."
         )
+    if isinstance(part.inputs, Clips):
+        return part
     filled = np.array([row for row, content in enumerate(part.inputs) if not isinstance(content, str) or content.strip()], np.int64)
     if not len(filled):
         raise DataError(f"{name}: the {split} part has {len(part):,} rows, and not one with a text that is not empty: choose another text column or file.")
@@ -139,6 +154,8 @@ def _usable(part: Examples, split: str, name: str, corpus: Corpus, notes: dict[s
 
 def _digests(part: Examples) -> list[bytes]:
     """What identifies the content of each row: texts count as equal if they differ in white space only."""
+    if isinstance(part.inputs, Clips):
+        return list(part.digests)
     contents = (row.tobytes() if isinstance(row, np.ndarray) else " ".join(row.split()).encode() for row in part.inputs)
     return [hashlib.blake2b(content, digest_size=16).digest() for content in contents]
 
@@ -183,9 +200,10 @@ def _order(part: Examples, seed: int, stream: str) -> np.ndarray:
 def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Corpus) -> dict[str, Examples]:
     """The examples of each split, and of "train" those with and without labels once more."""
     train = parts["train"]
-    own_test = "test" in parts
+    own_test, own_valid = "test" in parts, "valid" in parts
     test = data_config.test or (len(parts["test"]) if own_test else round(TEST_SHARE * len(train)))
-    counts = {"test": 0 if own_test else test, "valid": data_config.valid}
+    counts = {"test": 0 if own_test else test, "valid": 0 if own_valid else data_config.valid}
+    valid = data_config.valid or (len(parts["valid"]) if own_valid else 0)
     rest = len(train) - sum(counts.values())
     counts["labelled"] = data_config.labelled or rest
     counts["unlabelled"] = rest - counts["labelled"] if data_config.unlabelled == -1 else data_config.unlabelled
@@ -197,7 +215,7 @@ def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Co
             "(labelled=0 labels all that are left, unlabelled=-1 takes all that are left)."
         )
     for size in ("labelled", "valid", "test"):
-        count = test if size == "test" else counts[size]
+        count = {"test": test, "valid": valid, "labelled": counts["labelled"]}[size]
         if count < len(corpus.originals):
             zero = {"labelled": ", or 0 for all", "valid": "", "test": ", or 0 for all"}[size]
             raise ConfigError(f"config.data.{size} is {count}, but must be at least {len(corpus.originals)}, a row of each class of {name}{zero}.")
@@ -205,8 +223,9 @@ def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Co
     stops = dict(zip(counts, np.cumsum(list(counts.values())), strict=True))
     drawn = {size: train.take(order[stops[size] - count : stops[size]]) for size, count in counts.items()}
     drawn["train"] = train.take(order[stops["valid"] : stops["unlabelled"]])
-    if own_test:
-        drawn["test"] = _fixed(parts["test"], test, "test", name)
+    for split, count in (("valid", valid), ("test", test)):
+        if split in parts:
+            drawn[split] = _fixed(parts[split], count, split, name)
     for split in ("labelled", "test"):
         _require_every_class(drawn[split], split, name, corpus)
     if data_config.unseen and "unseen" not in parts:
@@ -244,4 +263,4 @@ def _counts(part: Examples, corpus: Corpus) -> str:
 
 
 def _bytes(part: Examples) -> int:
-    return part.inputs.nbytes if isinstance(part.inputs, np.ndarray) else sum(len(text) for text in part.inputs)
+    return part.inputs.nbytes if isinstance(part.inputs, np.ndarray | Clips) else sum(len(text) for text in part.inputs)

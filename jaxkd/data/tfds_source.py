@@ -1,11 +1,12 @@
-"""Source "tfds": texts or images of TensorFlow Datasets, by name, read without TensorFlow.
+"""Source "tfds": texts, images or audio of TensorFlow Datasets, by name, read without TensorFlow.
 
-What TFDS prepares is kept in the user's own TFDS folder, as array_record. Builders that need TensorFlow, such as GLUE's, come with the extra `tfds-tf`; a
-folder that such a builder has once prepared as array_record is read without it.
+What TFDS prepares is kept in the user's own TFDS folder, as array_record. Builders that need TensorFlow, such as those of GLUE and of audio, come with the
+extra `tfds-tf`; a folder that such a builder has once prepared as array_record is read without it, unless it holds TFDS's own audio feature.
 """
 
 import contextlib
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
+from jaxkd.data.clips import fit_clip
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.hidden_classes import by_parity
 from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
+from jaxkd.data.tfds_audio import is_audio, member, rate_of, read_audio
 from jaxkd.data.tfds_plain import PLAIN_BUILDERS, without_tensorflow
 from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError
 from jaxkd.files import require_free_memory
@@ -34,9 +37,10 @@ class Keys:
     """How the rows of a TFDS data set are read.
 
     Attributes:
-      input: the feature with the text or image.
-      label: the feature with the label.
+      input: the feature with the text, image or audio.
+      label: the feature with the label; a member of a feature as OUTER/INNER.
       test: the split that serves as test part; where there is none, "validation" does, and where there is neither, test rows are drawn from "train".
+      valid: the split that serves as validation part, or "" to draw validation rows from "train".
       values: names of the classes by label value, where the feature does not tell.
       dropped: label values that belong to no class; their rows are left out.
     """
@@ -44,6 +48,7 @@ class Keys:
     input: str
     label: str
     test: str = "test"
+    valid: str = ""
     values: Mapping[int, str] = field(default_factory=dict)
     dropped: tuple[int, ...] = ()
 
@@ -57,19 +62,23 @@ KEYS: dict[str, Keys] = {
     "mnist": Keys("image", "label"),
     "glue/cola": Keys("sentence", "label", test="validation"),
     "glue/sst2": Keys("sentence", "label", test="validation"),
+    "gtzan": Keys("audio", "label"),
+    "nsynth": Keys("audio", "instrument/family", valid="valid"),
+    "speech_commands": Keys("audio", "label", valid="validation"),
 }
-"""By name without version. The labels of GLUE's own test parts are not published."""
+"""By name without version. The labels of GLUE's own test parts are not published; GTZAN has no split."""
 
-NEED_TENSORFLOW = ("glue",)
+NEED_TENSORFLOW = ("glue", "gtzan")
 
 
 def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     """Draws the data set that `data_config` describes (see `jaxkd.data.labelled_split.prepare_corpus`), or opens it from the cache.
 
     `data_config.tfds_name` is NAME, NAME/CONFIG or NAME/CONFIG:VERSION; `data_config.tfds_data_dir` the folder that TFDS prepares data sets in (its own
-    default if empty). The features of a name that is not in `KEYS` are named by `data_config.text_column` (a text or an image) and `label_column`, which
-    may also choose others of a name that is (CIFAR-100's coarse_label). `data_config.binary` merges the classes to two by number modulo 2 and keeps the
-    original ones as fine labels.
+    default if empty). The features of a name that is not in `KEYS` are named by `data_config.text_column` (a text, image or audio) and `label_column`,
+    which may also choose others of a name that is (CIFAR-100's coarse_label, NSynth's pitch). `data_config.binary` merges the classes to two by number
+    modulo 2 and keeps the original ones as fine labels. Audio becomes clips of `clip_seconds` at `sample_rate`, mono; a lower rate is resampled too, and
+    the notes count what was done.
 
     Raises:
       ConfigError: no name, an unknown one, or no such feature; more rows than there are, or too few.
@@ -84,6 +93,9 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     builder = _builder(name, data_config.tfds_data_dir)
     keys = _keys(data_config, builder)
     made_from: dict[str, Any] = {"tfds": builder.info.full_name, "keys": [keys.input, keys.label, keys.test], "binary": data_config.binary}
+    rate = rate_of(builder.info, member(builder.info.features, keys.input))
+    if is_audio(member(builder.info.features, keys.input), rate):
+        made_from |= {"sample_rate": data_config.sample_rate, "points": _points(data_config)}
     if isinstance(builder, ReadOnlyBuilder):
         made_from["rows"] = {split: [info.num_examples, info.num_bytes] for split, info in builder.info.splits.items()}
 
@@ -91,13 +103,15 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
         _make_ready(builder)
         licences = {"rows": builder.info.redistribution_info.license or f"the terms of {builder.info.full_name} ({builder.info.homepage or 'none stated'})"}
         notes = {"citation": builder.info.citation} if builder.info.citation else {}
-        train = _read(builder, "train", keys)
+        remarks: Counter[str] = Counter()
+        train = _read(builder, "train", keys, data_config, remarks)
         originals, values = _classes(builder, keys, train)
         splits = builder.info.splits or (keys.test,)
         test_split = next((split for split in (keys.test, "validation") if split in splits), None)
-        test = _numbered(_read(builder, test_split, keys), values, keys) if test_split else None
+        test = _numbered(_read(builder, test_split, keys, data_config, remarks), values, keys) if test_split else None
+        valid = _numbered(_read(builder, keys.valid, keys, data_config, remarks), values, keys) if keys.valid else None
         groups = by_parity(originals) if data_config.binary and len(originals) > 2 else None
-        return Corpus(_numbered(train, values, keys), test, None, originals, groups, licences, notes)
+        return Corpus(_numbered(train, values, keys), test, None, originals, groups, licences, notes, valid)
 
     return prepare_corpus(data_config, cache_dir, name=NAME, made_from=made_from, load=load)
 
@@ -130,13 +144,13 @@ def _needs_tensorflow(name: str) -> ResourceError:
 
 @contextlib.contextmanager
 def _tensorflow_for(name: str) -> Iterator[None]:
-    """Names the extra where TFDS fails to import TensorFlow."""
+    """Names what is missing where TFDS fails to import it: the extra for TensorFlow, else the package."""
     try:
         yield
     except ImportError as error:
-        if not _tensorflow_is_missing():
-            raise
-        raise _needs_tensorflow(name) from error
+        if _tensorflow_is_missing():
+            raise _needs_tensorflow(name) from error
+        raise ResourceError(f"the TFDS builder of {name} needs {error.name or error}, which is not installed: install that package.") from error
 
 
 def _keys(data_config: Any, builder: Any) -> Keys:
@@ -145,12 +159,19 @@ def _keys(data_config: Any, builder: Any) -> Keys:
     chosen = replace(known, input=data_config.text_column or known.input)
     if data_config.label_column not in ("", known.label):
         chosen = replace(chosen, label=data_config.label_column, values={}, dropped=())
-    if not {chosen.input, chosen.label} <= set(builder.info.features):
+    try:
+        for name in (chosen.input, chosen.label):
+            member(builder.info.features, name)
+    except (KeyError, TypeError):
         raise ConfigError(
             f"data.text_column={data_config.text_column!r} and data.label_column={data_config.label_column!r}: {builder.info.full_name} has the features "
             f"{', '.join(sorted(builder.info.features))}. Name two of them."
-        )
+        ) from None
     return chosen
+
+
+def _points(data_config: Any) -> int:
+    return round(data_config.clip_seconds * data_config.sample_rate)
 
 
 def _make_ready(builder: Any) -> None:
@@ -168,33 +189,49 @@ def _make_ready(builder: Any) -> None:
         ) from error
 
 
-def _read(builder: Any, split: str, keys: Keys) -> Examples:
-    """The inputs and label values of a split, in TFDS's own order."""
-    name, feature, label = builder.info.full_name, builder.info.features[keys.input], builder.info.features[keys.label]
+def _read(builder: Any, split: str, keys: Keys, data_config: Any, remarks: Counter[str]) -> Examples:
+    """The inputs and label values of a split, in TFDS's own order; `remarks` will count what was done to audio."""
+    name, feature, label = builder.info.full_name, member(builder.info.features, keys.input), member(builder.info.features, keys.label)
     if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
         raise DataError(f"{name}: feature {keys.label} is {label}, but must be a whole number: choose another with data.label_column.")
     if builder.info.splits and split not in builder.info.splits:
         raise DataError(f"{name} has the splits {', '.join(builder.info.splits)}, but no {split}: choose another data set or config.")
     source, shape = builder.as_data_source(split), feature.shape
+    rate = rate_of(builder.info, feature)
+    if is_audio(feature, rate):
+        assert rate is not None
+        return read_audio(
+            source,
+            name=f"{name} {split}",
+            input_key=keys.input,
+            label_key=keys.label,
+            fit=lambda decoded: fit_clip(decoded, data_config.sample_rate, _points(data_config)),
+            rate=rate,
+            points=_points(data_config),
+            remarks=remarks,
+        )
     if isinstance(feature, tfds.features.Image) and None not in shape and feature.np_dtype == np.uint8:
         require_free_memory(3 * len(source) * int(np.prod(shape)), f"reading {name}")
         inputs: Any = np.empty((len(source), *shape), np.uint8)
     elif isinstance(feature, tfds.features.Text) and shape == ():
         inputs = [""] * len(source)
     else:
-        raise DataError(f"{name}: feature {keys.input} is {feature}, but must be a text, or an 8-bit image of one size: choose another with data.text_column.")
+        raise DataError(
+            f"{name}: feature {keys.input} is {feature}, but must be a text, an 8-bit image of one size, or audio of a known rate: choose another with "
+            "data.text_column."
+        )
     labels = np.empty(len(source), np.int64)
     for place in progress(range(len(source)), description=f"reading {name} {split}", unit="row"):
         row = source[place]
         content = row[keys.input]
         inputs[place] = content.decode(errors="replace") if isinstance(content, bytes) else content
-        labels[place] = row[keys.label]
+        labels[place] = member(row, keys.label)
     return Examples(inputs, labels)
 
 
 def _classes(builder: Any, keys: Keys, train: Examples) -> tuple[tuple[str, ...], Sequence[int]]:
     """Names of the classes and the label value of each: those of the feature, of the table, or all values that occur in the training part."""
-    feature = builder.info.features[keys.label]
+    feature = member(builder.info.features, keys.label)
     if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes:
         return tuple(feature.names), range(feature.num_classes)
     if keys.values:
@@ -213,4 +250,4 @@ def _numbered(part: Examples, values: Sequence[int], keys: Keys) -> Examples:
             f"the feature {keys.label} has the value {wrong[0]}, which is none of the {len(values)} classes ({shown}). Choose another with data.label_column; "
             "a part whose labels are not published has -1."
         )
-    return Examples(kept.inputs, np.searchsorted(values, kept.classes).astype(np.int32))
+    return replace(kept, classes=np.searchsorted(values, kept.classes).astype(np.int32))

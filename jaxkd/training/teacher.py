@@ -61,7 +61,9 @@ class ClassifierTeacher:
         self.dim = self.classifier.kernel.shape[0]
         self.parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.variables["params"]))
         self._max_tokens = prepared.inputs.settings["tokeniser"]["max_tokens"] if prepared.inputs.settings["kind"] == "tokens" else None
-        self._forward = lambda variables, rows: network.apply(variables, prepared.inputs.transform(None, rows), train=False).features
+        apply, transform = network.apply, prepared.inputs.transform
+        # the last layer takes the mean over time
+        self._forward = lambda variables, rows: apply(variables, transform(None, rows), train=False).features.mean(axis=1, keepdims=True)
         self._compiled = jax.jit(self._forward)
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
