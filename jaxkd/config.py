@@ -107,7 +107,17 @@ def default_config() -> ml_collections.ConfigDict:
     )
     config.text = ml_collections.ConfigDict({"vocabulary": 1024, "max_tokens": 256})
     config.teacher = ml_collections.ConfigDict(
-        {"name": "MTT_musicnn", "embedding": "max_mean_pool", "normalisation": "zscore", "archive": "", "classifier": "none", "hidden": 256, "max_tokens": 128}
+        {
+            "name": "MTT_musicnn",
+            "embedding": "max_mean_pool",
+            "normalisation": "zscore",
+            "archive": "",
+            "hop_seconds": 0.0,
+            "others": (),
+            "classifier": "none",
+            "hidden": 256,
+            "max_tokens": 128,
+        }
     )
     config.teacher_training = _training(unlabelled_ratio=0, mixup_alpha=0.0)
     config.store = ml_collections.ConfigDict({"dtype": "float16", "shard_rows": 512})

@@ -71,8 +71,8 @@ def _check_method(config: Any) -> None:
 
 
 def _check_identity(config: Any) -> None:
-    dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
-    dim = dims.get(config.teacher.embedding or next(iter(dims), ""))
+    dims = teachers.dims(config.teacher)
+    dim = sum(dims) if dims else None
     if config.teacher.classifier != "finetuned" and config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
         raise ConfigError(
             f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "

@@ -8,6 +8,7 @@ from jaxkd.errors import unknown_name
 OPENMIC_TRAIN_CLIPS = 12_692
 MAGNATAGATUNE_TRAIN_CLIPS = 15_244
 
+_NORMALISATIONS = {"vggish": "vggish", "openl3": "openl3", "passt": "none", "panns": "none"}
 _OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
 # repeats of a student's frame and of a teacher's, for each stage
 _OPENMIC_EXPANDS = {**dict.fromkeys(("vggish", "openl3", "passt"), ((1, 1, 1), (6, 6, 6))), "panns": ((1, 1, 1), (60, 60, 60))}
@@ -42,7 +43,7 @@ def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_c
       ConfigError: another teacher.
     """
     _require_teacher(teacher)
-    _set(config, bands=128, sample_rate=32_000, student="cp_resnet", weight=_OPENMIC_WEIGHTS[teacher])
+    _set(config, teacher, bands=128, sample_rate=32_000, student="cp_resnet", weight=_OPENMIC_WEIGHTS[teacher])
     _set_distance(config, _OPENMIC_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 20, "fmax_jitter": 2000})
     config.training.update({"steps": 80_000, "plateau_patience": 8, "early_stop_patience": 15, "mixup_alpha": 0.3})
@@ -52,7 +53,7 @@ def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_c
 def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, train_clips: int = MAGNATAGATUNE_TRAIN_CLIPS) -> None:
     """Sets the recipe for MagnaTagATune: Mobile FCN, no augmentation, 100,000 steps; the rest as in `east_openmic`."""
     _require_teacher(teacher)
-    _set(config, bands=96, sample_rate=16_000, student="mobile_fcn", weight=0.6)
+    _set(config, teacher, bands=96, sample_rate=16_000, student="mobile_fcn", weight=0.6)
     _set_distance(config, _MAGNATAGATUNE_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 0, "fmax_jitter": 0})
     config.training.update({"steps": 100_000, "plateau_patience": 5, "early_stop_patience": 12, "mixup_alpha": 0.0})
@@ -68,13 +69,13 @@ def _epoch(train_clips: int) -> int:
     return math.ceil(train_clips / _TRAINING["batch_size"])
 
 
-def _set(config: Any, *, bands: int, sample_rate: int, student: str, weight: float) -> None:
+def _set(config: Any, teacher: str, *, bands: int, sample_rate: int, student: str, weight: float) -> None:
     """What the two recipes share; the validation loss is that of batches of 16 in the order of the split, as the schedule saw it."""
     config.seed = 1223
     config.data.sample_rate = sample_rate
     config.frontend.update({"kind": "kaldi", "n_fft": 1024, "window": 800, "hop": 320, "bands": bands, "fmin": 0.0, "fmax": sample_rate / 2})
     config.student.name = student
-    config.teacher.normalisation = "none"
+    config.teacher.normalisation = _NORMALISATIONS[teacher]
     config.east.weight = weight
     config.training.update(_TRAINING)
     config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4})

@@ -40,8 +40,8 @@ _NON_NEGATIVE_INTEGERS = [
 _FRACTIONS = ["east.weight", "east_kd.kd_weight", "compressed.weight", "distillation.alpha", "evaluation.f1_threshold", *_of_training("plateau_factor")]
 _NON_NEGATIVE_NUMBERS = [
     *(
-        "compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight fitnet.weight vid.weight "
-        "rkd.weight crd.weight subclass_distillation.auxiliary_weight"
+        "teacher.hop_seconds compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight "
+        "fitnet.weight vid.weight rkd.weight crd.weight subclass_distillation.auxiliary_weight"
     ).split(),
     *_of_training("weight_decay mixup_alpha"),
 ]
@@ -55,7 +55,7 @@ _POSITIVE_NUMBERS = [
 _CHOICES = {
     "store.dtype": ("float16", "float32"),
     "frontend.kind": ("kaldi", "slaney"),
-    "teacher.normalisation": ("none", "zscore"),
+    "teacher.normalisation": ("none", "zscore", "vggish", "openl3"),
     "distance.name": ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet", "l2", "cosine"),
     "distance.difference": ("absolute", "squared"),
     "distance.alignment": ("repeat", "pool", "interpolate"),

@@ -30,6 +30,8 @@ def test_a_config_with_a_recipe_passes_the_check(recipe, teacher, all_stages):
 def test_openmic_has_the_published_weights_epochs_and_frames():
     """Section 5 of the specification; 62 student frames are covered by 6 repeats of 10 or 11 teacher frames, or 60 of one."""
     configs = {teacher: _made(east_openmic, teacher=teacher) for teacher in TEACHERS}
+    normalisations = {teacher: config.teacher.normalisation for teacher, config in configs.items()}
+    assert normalisations == {"vggish": "vggish", "openl3": "openl3", "passt": "none", "panns": "none"}
     assert {teacher: config.east.weight for teacher, config in configs.items()} == {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
     frames = {"vggish": 10, "openl3": 11, "passt": 11, "panns": 1}
     used = {teacher: min(62 * config.distance.features_expand, frames[teacher] * config.distance.embedding_expand) for teacher, config in configs.items()}

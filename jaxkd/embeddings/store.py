@@ -65,6 +65,7 @@ class EmbeddingStore:
       identity: what the embeddings were made from: teacher, weight hash, preprocessing, data fingerprint, time grid.
       ids: example ids in the order they were written.
       dim: D, length of a vector.
+      widths: (D,), as of the one teacher; see `jaxkd.embeddings.joined`.
       dtype: numpy dtype of the stored vectors, float16 or float32.
       frames: T if every example has as many frames, else None (ragged).
     """
@@ -73,6 +74,7 @@ class EmbeddingStore:
         self.path = path
         self.identity = manifest.identity
         self.dim = manifest.dim
+        self.widths = (manifest.dim,)
         self.dtype = np.dtype(manifest.dtype)
         self._manifest = manifest
         self._shards = [_map_shard(path, shard, manifest) for shard in manifest.shards]
@@ -193,8 +195,8 @@ class EmbeddingStore:
             _verify_shard(self.path, shard)
 
 
-def mean_embeddings(store: EmbeddingStore, ids: Sequence[str]) -> np.ndarray:
-    """Mean over time of the embeddings, float32 [n, D]."""
+def mean_embeddings(store: Any, ids: Sequence[str]) -> np.ndarray:
+    """Mean over time of the embeddings of a store, joined or not, float32 [n, D]."""
     lengths = store.lengths(ids)
     frames = store.gather(ids).astype(np.float32)
     present = np.arange(frames.shape[1])[None, :, None] < lengths[:, None, None]

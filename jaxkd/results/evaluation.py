@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxkd import methods
+from jaxkd import methods, teachers
 from jaxkd.data.dataset import Dataset
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_path
@@ -18,6 +19,8 @@ from jaxkd.metrics import calibration_after_scaling, fit_temperature, multiclass
 from jaxkd.models.macs import count_macs
 from jaxkd.results.diagnostics import diagnose
 from jaxkd.results.predictions import predictions_path
+from jaxkd.teachers import precomputed
+from jaxkd.teachers.choice import Choice
 from jaxkd.training.artefact import load_student
 from jaxkd.training.experiment import Assembly, assemble, probabilities
 from jaxkd.training.inference import predict
@@ -81,7 +84,9 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
 
 
 def _teacher_name(config: Any) -> str:
-    return config.teacher.name if config.teacher.classifier == "none" else f"{config.teacher.name} ({config.teacher.classifier})"
+    if config.teacher.classifier != "none":
+        return f"{config.teacher.name} ({config.teacher.classifier})"
+    return " + ".join(choice.label if config.teacher.others else choice.name for choice in teachers.choices(config.teacher))
 
 
 def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any], str]:
@@ -111,7 +116,7 @@ def evaluated_splits(dataset: Dataset) -> list[str]:
     return [split for split in dataset.splits if split != "train"]
 
 
-def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | None) -> tuple[Probe, dict[str, np.ndarray]]:
+def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | JoinedStore | None) -> tuple[Probe, dict[str, np.ndarray]]:
     """Fits the teacher's linear probe and scores every evaluated split, float32 [n, K] each."""
     assert store is not None
     ids_of = {split: unaugmented(dataset, split) for split in dataset.splits}
@@ -193,14 +198,32 @@ def measure_teacher(config: Any, cache_dir: Path, prepared: Prepared) -> dict[st
     """The same of the teacher; a classifier on frozen embeddings counts with the encoder below it."""
     ids = prepared.dataset.splits["valid"][:SPEED_BATCH]
     if config.teacher.classifier == "none":
-        return _measure(frozen_teacher(config, prepared.dataset, cache_dir), prepared.dataset.gather(ids))
+        return _together([_measure_frozen(choice, prepared.dataset, cache_dir) for choice in teachers.choices(config.teacher)])
     classifier, examples = trained_teacher(config, prepared.dataset, cache_dir)
     own = _measure(classifier, examples.gather(ids))
     if config.teacher.classifier == "finetuned":
         return own
-    encoder = _measure(frozen_teacher(config, prepared.dataset, cache_dir), prepared.dataset.gather(ids))
-    seconds = 1 / own["examples_per_second"] + 1 / encoder["examples_per_second"]
-    return {name: own[name] + encoder[name] for name in ("parameters", "macs_per_example")} | {"examples_per_second": 1 / seconds}
+    (choice,) = teachers.choices(config.teacher)
+    return _together([own, _measure_frozen(choice, prepared.dataset, cache_dir)])
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What networks that run one after the other measure; None where one of them is not known."""
+
+    def total(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    sums = {name: total([part[name] for part in parts]) for name in ("parameters", "macs_per_example")}
+    seconds = total([part["examples_per_second"] and 1 / part["examples_per_second"] for part in parts])
+    return {**sums, "examples_per_second": seconds and 1 / seconds}
+
+
+def _measure_frozen(choice: Choice, dataset: Dataset, cache_dir: Path) -> dict[str, Any]:
+    """The same of a pretrained teacher; nothing is known of what made precomputed embeddings."""
+    if choice.name == precomputed.NAME:
+        return dict.fromkeys(("parameters", "macs_per_example", "examples_per_second"))
+    return _measure(frozen_teacher(choice, dataset, cache_dir), dataset.gather(dataset.splits["valid"][:SPEED_BATCH]))
 
 
 def _measure(teacher: Any, rows: Any) -> dict[str, Any]:

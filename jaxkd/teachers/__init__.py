@@ -8,6 +8,9 @@ import numpy as np
 
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.plugins import check_name, resolve
+from jaxkd.teachers import choice as choosing
+from jaxkd.teachers import hear, precomputed
+from jaxkd.teachers.choice import Choice
 
 TEACHERS = {
     "MTT_musicnn": "jaxkd.teachers.musicnn:build",
@@ -16,8 +19,10 @@ TEACHERS = {
     "MSD_vgg": "jaxkd.teachers.musicnn:build",
     "aisfx": "jaxkd.teachers.aisfx:build",
     "minilm": "jaxkd.teachers.sentence_encoder:build",
+    "precomputed": "jaxkd.teachers.precomputed:build",
     "wordllama": "jaxkd.teachers.wordllama:build",
 }
+"""Beside these, "hear:PACKAGE.MODULE" is any module of the HEAR interface (see `jaxkd.teachers.hear`)."""
 
 _MUSICNN_EMBEDDINGS = {"max_mean_pool": 1506, "max_pool": 753, "mean_pool": 753, "penultimate": 200, "logits": 50}
 _VGG_EMBEDDINGS = {"pool5": 256, "logits": 50}
@@ -31,7 +36,7 @@ TEACHER_EMBEDDINGS: dict[str, dict[str, int]] = {
     "minilm": {"mean": 384, "cls": 384},
     "wordllama": {"mean": 256},
 }
-"""Dimension D of each embedding that a teacher offers; the first is its default."""
+"""Dimension D of each embedding that a teacher offers; the first is its default. Precomputed embeddings have no name."""
 
 _MUSICNN = ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg")
 
@@ -44,8 +49,6 @@ TEACHER_MODALITY: dict[str, str] = {**dict.fromkeys(_MUSICNN, "audio"), "aisfx":
 TEACHER_AUDIO: dict[str, tuple[int | None, float]] = {**dict.fromkeys(_MUSICNN, (16_000, 2.976)), "aisfx": (None, 1.14)}
 """Sample rate in Hz (None: any, clips are resampled) and shortest clip in seconds that a teacher takes."""
 
-RESAMPLING = ("aisfx",)
-"""Teachers that are built for the clips they are to embed: their `build` also takes `clips`."""
 
 FINETUNED = ("minilm",)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
@@ -59,10 +62,10 @@ class Teacher(Protocol):
       embedding: which of its embeddings `embed` returns.
       dim: dimension D of that embedding.
       sample_rate: of the audio it takes, in Hz; None for text.
-      hop_seconds: distance of two frames of its output, in seconds; 0 for text.
+      hop_seconds: distance of two frames of its output, in seconds; 0 for text, and for one frame.
       weight_hash: hex sha256 of the weights' bytes.
       preprocessing: all that is done to the audio before the network, as JSON values.
-      parameters: number of trained parameters.
+      parameters: number of trained parameters, or None where it is not known.
     """
 
     name: str
@@ -72,10 +75,10 @@ class Teacher(Protocol):
     hop_seconds: float
     weight_hash: str
     preprocessing: dict[str, Any]
-    parameters: int
+    parameters: int | None
 
-    def macs_of(self, examples: Any) -> int:
-        """Multiply-accumulates of the network for one of these examples (their mean where they differ in length), front end not counted."""
+    def macs_of(self, examples: Any) -> int | None:
+        """Multiply-accumulates of the network for one of these examples (their mean where they differ in length), front end not counted; None: unknown."""
         ...
 
     def embed(self, examples: Any) -> np.ndarray:
@@ -87,7 +90,7 @@ def check(name: str, embedding: str = "") -> str:
     """Checks the names of a teacher and its embedding without importing JAX.
 
     Args:
-      name: in TEACHERS, or "package.module:attribute" of a build function of your own.
+      name: in TEACHERS, "hear:PACKAGE.MODULE", or "package.module:attribute" of a build function of your own.
       embedding: one of the teacher's embeddings; "" for its default.
 
     Returns:
@@ -96,8 +99,14 @@ def check(name: str, embedding: str = "") -> str:
     Raises:
       ConfigError: a name is unknown; the message lists the valid ones and shows the nearest.
     """
+    if name.startswith(hear.PREFIX):
+        return hear.check(name, embedding)
     check_name("teacher", name, TEACHERS)
     if name not in TEACHERS:
+        return embedding
+    if name == precomputed.NAME:
+        if embedding:
+            raise ConfigError(f"config.teacher.embedding is {embedding!r}, but precomputed embeddings have no name: set it to ''.")
         return embedding
     offered = TEACHER_EMBEDDINGS[name]
     if embedding and embedding not in offered:
@@ -126,43 +135,84 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
       ConfigError: an unknown name, or a teacher that cannot take the data or cannot be trained as asked.
     """
     settings, kind = config.teacher, config.teacher.classifier
+    if settings.others and kind != "none":
+        raise ConfigError(f"config.teacher.others is {tuple(settings.others)}, but a trained classifier ({kind!r}) has one teacher: set others to ().")
     if kind == "finetuned" and settings.name not in TEACHERS:
         check_name("teacher to train", settings.name, (*FINETUNED, *networks))
         return
     if kind == "finetuned" and settings.name not in FINETUNED:
         raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(FINETUNED)}.")
-    check(settings.name, settings.embedding)
-    takes = TEACHER_MODALITY.get(settings.name)
+    named = []
+    for choice in choices(settings):
+        named.append((choice.name, check_frozen(choice, config.data, modality=modality), choice.archive))
+    if len(set(named)) < len(named):
+        raise ConfigError(f"config.teacher.others is {tuple(settings.others)}, but names a teacher's embedding twice: name each once.")
+
+
+def choices(settings: Any) -> tuple[Choice, ...]:
+    """The frozen teachers that `config.teacher` names, the main one first; see `jaxkd.teachers.choice`."""
+    return choosing.choices(settings, TEACHERS)
+
+
+def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
+    """Checks one frozen teacher against `config.data`, of this modality (None: not known yet); raises ConfigError. Returns the name of its embedding."""
+    embedding = check(choice.name, choice.embedding)
+    takes = modality_of(choice.name)
     if modality is not None and takes is not None and takes != modality:
         fitting = [name for name, other in TEACHER_MODALITY.items() if other == modality]
         advice = f"choose one of {', '.join(fitting)}" if fitting else "train a network: --config.teacher.classifier=finetuned --config.teacher.name=resnet20"
-        raise ConfigError(f"the teacher {settings.name} takes {takes}, but the data is {modality}: {advice}.")
+        raise ConfigError(f"the teacher {choice.name} takes {takes}, but the data is {modality}: {advice}.")
+    if choice.name == precomputed.NAME:
+        precomputed.check_archive(choice.archive)
+    elif choice.hop_seconds:
+        raise ConfigError(f"hop_seconds is {choice.hop_seconds} for the teacher {choice.name}, which knows its own: it is for precomputed embeddings.")
     if modality == "audio":
-        check_audio(settings.name, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
+        check_audio(choice.name, sample_rate=data.sample_rate, clip_seconds=data.clip_seconds)
+    return embedding
+
+
+def dims(settings: Any) -> tuple[int, ...]:
+    """Dimension D of the embedding of each frozen teacher of `config.teacher`; empty where one is not known before it is loaded."""
+    offered = [(TEACHER_EMBEDDINGS.get(choice.name, {}), choice.embedding) for choice in choices(settings)]
+    found = [dims.get(embedding or next(iter(dims), "")) for dims, embedding in offered]
+    return () if None in found else tuple(found)  # type: ignore[return-value]
+
+
+def resamples(name: str) -> bool:
+    """Whether a teacher takes clips of any rate, and is built for those it is to embed (`clips`)."""
+    return name == "aisfx" or name.startswith(hear.PREFIX)
+
+
+def modality_of(name: str) -> str | None:
+    """What a frozen teacher embeds; None where it is not known."""
+    return "audio" if name.startswith(hear.PREFIX) else TEACHER_MODALITY.get(name)
 
 
 def check_features(name: str, *, modality: str | None) -> None:
     """Raises ConfigError unless `name` is a frozen teacher whose embeddings can be a student's inputs on data of this modality (None: not known yet)."""
     check(name, "")
-    takes = TEACHER_MODALITY.get(name)
+    if name == precomputed.NAME:
+        raise ConfigError("config.student.features is 'precomputed', but a student's inputs must be made anew for new examples: name an encoder.")
+    takes = modality_of(name)
     if modality is not None and takes is not None and takes != modality:
         fitting = ", ".join(other for other, kind in TEACHER_MODALITY.items() if kind == modality) or "none of these teachers"
         raise ConfigError(f"config.student.features is {name!r}, which takes {takes}, but the data is {modality}: choose {fitting}.")
 
 
-def build(name: str, *, embedding: str = "", archive: Path, clips: Any = None) -> Teacher:
+def build(name: str, *, embedding: str = "", archive: Path, **of_data: Any) -> Teacher:
     """Loads a teacher.
 
     Args:
-      name: in TEACHERS, or "package.module:attribute" of a build function of your own that takes the same arguments.
-      embedding: one of TEACHER_EMBEDDINGS[name]; "" for its default.
-      archive: file with the weights (for the musicnn family, the wheel of that package).
-      clips: what it is to embed, a `jaxkd.teachers.resampling.Clips`; for the teachers of RESAMPLING.
+      name: in TEACHERS, "hear:PACKAGE.MODULE", or "package.module:attribute" of a build function of your own that takes name, embedding and archive.
+      embedding: one of the teacher's embeddings; "" for its default.
+      archive: file with the weights (for the musicnn family, the wheel of that package); `Path()` for none.
+      **of_data: what some teachers know of the data they are built for: `clips`, a `jaxkd.teachers.resampling.Clips`, for those that resample; `splits`
+        (ids) and `hop_seconds` for precomputed embeddings.
 
     Raises:
       ConfigError: a name is unknown.
       ArtefactError: the archive is missing, truncated or altered.
     """
     embedding = check(name, embedding)
-    options = {"clips": clips} if name in RESAMPLING else {}
-    return resolve("teacher", name, TEACHERS)(name, embedding=embedding, archive=Path(archive), **options)
+    make: Any = hear.build if name.startswith(hear.PREFIX) else resolve("teacher", name, TEACHERS)
+    return make(name, embedding=embedding, archive=Path(archive), **of_data)

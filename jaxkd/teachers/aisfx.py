@@ -149,6 +149,7 @@ class AisfxTeacher:
     """
 
     hop_seconds = BLOCK_HOP * HOP / SAMPLE_RATE
+    native_rate = SAMPLE_RATE
     tags: tuple[str, ...] = ()
 
     def __init__(self, name: str, embedding: str, params: dict[str, dict[str, np.ndarray]], clips: Clips) -> None:

@@ -4,7 +4,6 @@ from math import gcd
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import resample_poly
 
 METHOD = "polyphase, Kaiser window of beta 5"
 """How it is done, for the identity of a store."""
@@ -35,5 +34,7 @@ def resampled(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     waveform = np.asarray(audio).astype(np.float32) / 32768
     if rate == wanted:
         return waveform
+    from scipy.signal import resample_poly
+
     common = gcd(rate, wanted)
     return np.clip(resample_poly(waveform, wanted // common, rate // common, axis=1), -1, 1).astype(np.float32)

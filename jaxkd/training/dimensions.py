@@ -25,9 +25,8 @@ def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None
     """
     if config.method not in methods.DISTANCES or not (config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
         return
-    dims = teachers.TEACHER_EMBEDDINGS.get(config.teacher.name, {})
-    dim = dims.get(config.teacher.embedding or next(iter(dims), ""))
-    if config.teacher.classifier == "finetuned" or dim is None:
+    dim = sum(teachers.dims(config.teacher))
+    if config.teacher.classifier == "finetuned" or not dim:
         return
     config = ml_collections.FrozenConfigDict(config)
     context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=lambda width: random_projection(width, dim=dim, seed=0))

@@ -1,16 +1,17 @@
 """Puts the parts of an experiment together: student, method, optimiser, front end, compiled steps, initial state, training batches."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
-from jaxkd import methods, students
+from jaxkd import methods, students, teachers
 from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
@@ -25,6 +26,8 @@ from jaxkd.types import Batch, TeacherSide
 SELECTION_METRIC = {"multilabel": "map", "multiclass": "accuracy"}
 """What the best checkpoint is chosen by on the validation split."""
 BLOCK_ROWS = 4096
+
+CONSTANT_NORMALISATIONS = {"none": (0.0, 1.0), "vggish": (128.0, 256.0), "openl3": (2.24, 1.0)}
 
 
 class Assembly(NamedTuple):
@@ -49,24 +52,34 @@ class Assembly(NamedTuple):
     evaluate: Any
 
 
-def fit_normalisation(store: EmbeddingStore, ids: list[str], kind: str) -> Normalisation:
-    """Mean and standard deviation of the embeddings of `ids` per dimension ("zscore"), or 0 and 1 ("none")."""
-    if kind == "none":
-        return Normalisation(np.zeros(store.dim, np.float32), np.ones(store.dim, np.float32))
-    frames, lengths = store.gather(ids), store.lengths(ids)
-    embedding = frames[np.arange(frames.shape[1]) < lengths[:, None]].astype(np.float64)
-    std = embedding.std(axis=0)
-    return Normalisation(embedding.mean(axis=0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))
+def fit_normalisation(store: EmbeddingStore | JoinedStore, ids: list[str], kinds: Sequence[str]) -> Normalisation:
+    """What is subtracted from the embeddings and what they are then divided by, per dimension, with one kind for each teacher of the store.
+
+    "zscore": mean and standard deviation over `ids`. "none": 0 and 1. "vggish": 128 and 256, "openl3": 2.24 and 1, as in EAsT (arXiv 2306.17424).
+    """
+    constants = [CONSTANT_NORMALISATIONS.get(kind, CONSTANT_NORMALISATIONS["none"]) for kind in kinds]
+    mean, std = (np.repeat(np.array(values, np.float32), store.widths) for values in zip(*constants, strict=True))
+    fitted = np.repeat([kind == "zscore" for kind in kinds], store.widths)
+    if fitted.any():
+        frames, lengths = store.gather(ids), store.lengths(ids)
+        embedding = frames[np.arange(frames.shape[1]) < lengths[:, None]][:, fitted].astype(np.float64)
+        spread = embedding.std(axis=0)
+        mean[fitted], std[fitted] = embedding.mean(axis=0), np.where(spread > 0, spread, 1.0)
+    return Normalisation(mean, std)
 
 
-def fixed_projection(config: Any, store: EmbeddingStore | None, ids: list[str]) -> Callable[[int], Projection] | None:
+def _normalisations(config: Any) -> list[str]:
+    return [choice.normalisation for choice in teachers.choices(config.teacher)]
+
+
+def fixed_projection(config: Any, store: EmbeddingStore | JoinedStore | None, ids: list[str]) -> Callable[[int], Projection] | None:
     """f(width) -> the teacher transformation that is not trained, where the config names one: drawn by its seed, or the principal components of `ids`."""
     kind = config.compressed.transformation
     if config.method != "compressed" or kind not in FIXED or store is None:
         return None
     if kind == "random":
         return functools.partial(random_projection, dim=store.dim, seed=config.seed)
-    normalisation = fit_normalisation(store, ids, config.teacher.normalisation)
+    normalisation = fit_normalisation(store, ids, _normalisations(config))
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(ids), BLOCK_ROWS):
@@ -126,7 +139,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     normalisation = Normalisation(np.float32(0), np.float32(1))
     store = prepared.embedding()
     if teacher.embedding is not None and store is not None:
-        normalisation = fit_normalisation(store, unaugmented(dataset, "train"), config.teacher.normalisation)
+        normalisation = fit_normalisation(store, unaugmented(dataset, "train"), _normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)

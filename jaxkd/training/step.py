@@ -16,7 +16,7 @@ from jaxkd.types import Array, Batch, StudentOutputs
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation of the teacher's embedding over the training split, float32 [D] each."""
+    """What is subtracted from the teacher's embedding, and what it is then divided by, float32 [D] each; "zscore": its mean and standard deviation."""
 
     mean: Array
     std: Array

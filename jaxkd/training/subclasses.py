@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
@@ -97,7 +98,7 @@ def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
     return lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
 
 
-def _rows(store: EmbeddingStore, ids: list[str]) -> np.ndarray:
+def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
     return mean_embeddings(store, ids)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxkd import teachers
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.errors import ConfigError
 from jaxkd.training import preparation
@@ -54,6 +55,6 @@ def test_texts_that_a_frozen_encoder_truncates_are_counted_and_said(cache_dir, t
     (tmp_path / "packages").symlink_to(cache_dir / "packages")
     config = load_config("text", "teacher=minilm,classifier=mlp")
     for _ in range(2):  # embedded, then found in the cache
-        store, notes = preparation.frozen_store(config, dataset, tmp_path)
+        store, notes = preparation.frozen_store(config, *teachers.choices(config.teacher), dataset, tmp_path)
         assert len(store) == 3
         assert "1 of 3 texts are longer than 256 tokens and were truncated (train 1)" in notes["tokens of minilm"]

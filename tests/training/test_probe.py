@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxkd.results.evaluation import mean_embeddings
+from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.training.probe import INVERSE_PENALTIES, fit_probe
 
 

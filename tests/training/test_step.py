@@ -44,11 +44,14 @@ def test_a_step_is_a_pure_function_of_state_and_batch(assembly):
 def test_normalisation_has_zero_mean_and_unit_spread(small_inputs):
     dataset, store = small_inputs.dataset, small_inputs.store
     ids = dataset.splits["train"]
-    normalised = np.asarray(fit_normalisation(store, ids, "zscore")(store.gather(ids)))
+    normalised = np.asarray(fit_normalisation(store, ids, ["zscore"])(store.gather(ids)))
     np.testing.assert_allclose(normalised.mean(axis=(0, 1)), 0, atol=1e-3)
     spread = normalised.std(axis=(0, 1))
     np.testing.assert_allclose(spread[spread > 0], 1, atol=1e-3)
-    np.testing.assert_array_equal(fit_normalisation(store, ids, "none")(store.gather(ids)), store.gather(ids).astype(np.float32))
+    plain = store.gather(ids).astype(np.float32)
+    np.testing.assert_array_equal(fit_normalisation(store, ids, ["none"])(plain), plain)
+    np.testing.assert_array_equal(fit_normalisation(store, ids, ["vggish"])(plain), (plain - 128) / 256)
+    np.testing.assert_array_equal(fit_normalisation(store, ids, ["openl3"])(plain), plain - np.float32(2.24))
 
 
 def test_learns_a_batch(assembly):
