@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from jaxkd.data.transforms import mixup
 from jaxkd.errors import NonFiniteLossError
-from jaxkd.training.experiment import assemble, fit_normalisation
+from jaxkd.training.experiment import assemble, fit_normalisation, fixed_projection
 from jaxkd.training.loop import _checked_mean
 from jaxkd.types import Batch
 from tests.small import small_config
@@ -52,6 +53,23 @@ def test_normalisation_has_zero_mean_and_unit_spread(small_inputs):
     np.testing.assert_array_equal(fit_normalisation(store, ids, ["none"])(plain), plain)
     np.testing.assert_array_equal(fit_normalisation(store, ids, ["vggish"])(plain), (plain - 128) / 256)
     np.testing.assert_array_equal(fit_normalisation(store, ids, ["openl3"])(plain), plain - np.float32(2.24))
+
+
+def test_fixed_projections_are_fitted_on_the_normalised_training_split_or_drawn_by_the_seed(small_inputs):
+    config, store, ids = small_config(), small_inputs.store, small_inputs.dataset.splits["train"]
+    assert fixed_projection(config, store, ids) is None
+    config.compressed.transformation = "pca"
+    mean, matrix = fixed_projection(config, store, ids)(5)
+    rows = np.asarray(fit_normalisation(store, ids, "zscore")(store.gather(ids)), np.float64).reshape(-1, store.dim)
+    expected = PCA(5, svd_solver="full").fit(rows)
+    np.testing.assert_allclose(np.abs(expected.components_ @ matrix), np.eye(5), atol=1e-5)
+    np.testing.assert_allclose(mean, expected.mean_, atol=1e-6)
+    config.compressed.transformation = "random"
+    first = fixed_projection(config, store, ids)(5)
+    config.seed = 1
+    assert np.any(first.matrix != fixed_projection(config, store, ids)(5).matrix)
+    config.method = "east"
+    assert fixed_projection(config, store, ids) is None
 
 
 def test_learns_a_batch(assembly):
