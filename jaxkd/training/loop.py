@@ -49,11 +49,12 @@ def train(
     workdir: Path,
     *,
     selection: str = "map",
+    select_after: int = 0,
 ) -> None:
     """Trains from the newest checkpoint (or the given state) to `settings.steps`, or to the early stop.
 
-    Every `eval_every_steps` and at the end the state is validated, offered as the best by its `selection` metric, and saved. On Ctrl-C or SIGTERM
-    the state is saved after the running step. A run that was stopped anywhere goes on as if it had not been.
+    Every `eval_every_steps` and at the end the state is validated, offered as the best by its `selection` metric (after step `select_after`), and saved. On
+    Ctrl-C or SIGTERM the state is saved after the running step. A run that was stopped anywhere goes on as if it had not been.
 
     Args:
       step_function: compiled `train_step`.
@@ -65,6 +66,7 @@ def train(
       settings: config.training.
       workdir: where the metrics are logged.
       selection: the validation metric that the best checkpoint has the most of.
+      select_after: steps in which the student is not trained yet.
 
     Raises:
       NonFiniteLossError: a term of the loss is NaN or infinite.
@@ -99,7 +101,8 @@ def train(
                 log.write(step, "valid", values)
                 plateau = plateau.update(values["loss"], settings) if settings.schedule == "plateau" else plateau
                 state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))
-                checkpoints.save_best(step, state, values[selection])
+                if step > select_after:
+                    checkpoints.save_best(step, state, values[selection])
             if evaluates or guard.received:
                 checkpoints.save_last(step, state, {"plateau": plateau._asdict()})
             if guard.received:

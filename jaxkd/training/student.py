@@ -40,6 +40,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
             config.training,
             workdir,
             selection=SELECTION_METRIC[prepared.dataset.task],
+            select_after=assembly.experiment.method.teacher_first_steps,
         )
         best = checkpoints.restore_best()
     save_student(

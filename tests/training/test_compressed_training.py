@@ -1,9 +1,11 @@
 """How the two sides of embedding compression are trained: together, one after the other, with one optimiser or two."""
 
 import functools
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from jaxkd.data.loader import TrainBatch
 from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context
 from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.loop import train
 from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
 from jaxkd.training.step import Experiment, Normalisation, train_step
@@ -101,6 +104,19 @@ def test_staged_run_goes_on_from_a_checkpoint_as_if_never_stopped(staged, stop, 
     resumed = _run(step, checkpoints.restore_last()[0], stop, STEPS)[-1]
     checkpoints.close()
     assert not any(_differ(resumed, states[-1]))
+
+
+def test_a_student_that_is_not_trained_yet_is_never_the_best(tmp_path):
+    """The metric falls from the first step on, so that the earliest state on offer wins."""
+    step, state = _setting(**STAGED)
+    settings = default_config().training
+    settings.update({"steps": STEPS, "eval_every_steps": 1})
+    loader = SimpleNamespace(batches=lambda start, stop: (TrainBatch(_batch(number), None, None) for number in range(start, stop)))
+    devices = SimpleNamespace(shard=lambda batch: batch, replicate=jnp.asarray)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", state)
+    train(step, lambda state: {"loss": 1.0, "map": -float(state.step)}, state, loader, checkpoints, devices, settings, tmp_path, select_after=3)
+    assert int(checkpoints.restore_best().step) == 4
+    checkpoints.close()
 
 
 def _trained(**overrides):
