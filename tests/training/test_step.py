@@ -60,7 +60,7 @@ def test_fixed_projections_are_fitted_on_the_normalised_training_split_or_drawn_
     assert fixed_projection(config, store, ids) is None
     config.compressed.transformation = "pca"
     mean, matrix = fixed_projection(config, store, ids)(5)
-    rows = np.asarray(fit_normalisation(store, ids, "zscore")(store.gather(ids)), np.float64).reshape(-1, store.dim)
+    rows = np.asarray(fit_normalisation(store, ids, ["zscore"])(store.gather(ids)), np.float64).reshape(-1, store.dim)
     expected = PCA(5, svd_solver="full").fit(rows)
     np.testing.assert_allclose(np.abs(expected.components_ @ matrix), np.eye(5), atol=1e-5)
     np.testing.assert_allclose(mean, expected.mean_, atol=1e-6)
