@@ -1,0 +1,51 @@
+"""MagnaTagATune as in EAsT (arXiv 2306.17424): Mobile FCN taught by the stored embeddings of a large audio network.
+
+    python -m jaxkd.main --config=configs/magnatagatune.py:teacher=passt --config.data.folder=FOLDER --config.teacher.archive=EMBEDDINGS
+    python -m jaxkd.main --config=configs/magnatagatune.py:teacher=vggish,method=compressed --config.data.folder=FOLDER --config.teacher.archive=EMBEDDINGS
+    python -m jaxkd.main --config=configs/magnatagatune.py:hear=hear21passt.base --config.data.folder=FOLDER
+
+FOLDER holds `annotations_final.csv` and the unpacked folders 0 to f of MP3 files. EMBEDDINGS holds one array a clip, CLIP_ID.npy [T, D]: vggish [30, 128]
+(the 8-bit integers), openl3 [31, 512], passt [31, 768], panns [1, 2048]; expands, weight and normalisation are the published ones. With
+hear=PACKAGE.MODULE an installed module of the HEAR interface embeds the audio instead, one vector a clip, with the weight and expands of panns. The classes
+are the 50 most frequent tags, in the usual split.
+
+Methods that need the teacher's classifier (east_kd, kd) train a linear one on the embeddings first, by AdamW and not by plain SGD as published.
+
+Disk: 19.7 GB for the decoded clips, 0.2 to 2 GB for the embeddings. Machine: a GPU or TPU. A whole run of 100,000 steps is 1.4e16 floating-point operations
+by count: half an hour at 10 TFLOP/s, some days on two CPU cores. Not run here.
+
+Published test mAP / ROC-AUC (single runs, the authors' poster): baseline 0.437 / 0.905; east with vggish 0.454 / 0.912, openl3 0.447 / 0.910, passt 0.459 /
+0.912, panns 0.449 / 0.909; the teachers' own linear probes 0.433 / 0.903, 0.403 / 0.890, 0.473 / 0.917, 0.460 / 0.911.
+
+String arguments: teacher (vggish, openl3, passt, panns), method, student, hear, all_stages (distances at three stages, the poster's "All").
+"""
+
+import ml_collections
+
+from jaxkd.config import default_config, parse_arg
+from jaxkd.methods import NEED_CLASSIFIER
+from jaxkd.recipes import east_magnatagatune
+
+FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The experiment; `arg` as in the examples above."""
+    values = parse_arg(arg, teacher="passt", method="east", student="mobile_fcn", hear="", all_stages=False)
+    config = default_config()
+    config.name = "magnatagatune"
+    config.method = values.method
+    config.data.update({"source": "magnatagatune", "classes": (), "clip_seconds": 29.124})  # whole MP3 frames: 465,984 samples, 1,457 log-mel frames
+    east_magnatagatune(config, teacher="panns" if values.hear else values.teacher, all_stages=values.all_stages)
+    config.student.name = values.student
+    config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": FRAME_SECONDS[values.teacher]})
+    config.teacher.normalisation = values.teacher if values.teacher in ("vggish", "openl3") else "none"
+    if values.hear:
+        config.teacher.update({"name": f"hear:{values.hear}", "embedding": "scene", "hop_seconds": 0.0, "normalisation": "none"})
+    if values.method in NEED_CLASSIFIER:
+        config.teacher.classifier = "linear"
+        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
+    config.compressed.weight = config.east.weight
+    config.store.update({"dtype": "float32", "shard_rows": 4096})
+    config.compare.seeds = (1223, 1224, 1225)
+    return config

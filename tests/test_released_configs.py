@@ -1,0 +1,76 @@
+"""The configs of released data sets pass the check with a miniature folder, and say what was published."""
+
+import numpy as np
+import pytest
+
+from jaxkd import pipeline
+from jaxkd.data import prepare
+from jaxkd.errors import ConfigError
+from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC
+from jaxkd.teachers.precomputed import PrecomputedTeacher
+from tests.data.released import write_magnatagatune, write_openmic
+from tests.small import load_config
+
+TEACHERS = ("vggish", "openl3", "passt", "panns")
+SHAPES = {
+    "openmic": {"vggish": (10, 128), "openl3": (11, 512), "passt": (11, 768), "panns": (1, 2048)},
+    "magnatagatune": {"vggish": (30, 128), "openl3": (31, 512), "passt": (31, 768), "panns": (1, 2048)},
+}
+STUDENT_FRAMES = {"openmic": 62, "magnatagatune": 15}
+USED_FRAMES = {"openmic": (60, 62, 62, 60), "magnatagatune": (30, 30, 30, 15)}
+WRITE = {"openmic": write_openmic, "magnatagatune": write_magnatagatune}
+
+
+def config_of(name, folder, argument):
+    config = load_config(name, argument)
+    config.data.folder = config.teacher.archive = str(folder)
+    return config
+
+
+@pytest.mark.parametrize("method", ["probe", "baseline", "east", "compressed", "east_kd"])
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_every_teacher_and_method_passes_the_check(name, method, tmp_path):
+    for teacher in TEACHERS:
+        pipeline.check(config_of(name, tmp_path, f"teacher={teacher},method={method}"))
+    pipeline.check(config_of(name, tmp_path, f"student=cp_resnet_small,method={method}"))
+    config = load_config(name, f"hear=tests.teachers.hear_modules,method={method}")
+    config.data.folder = str(tmp_path)
+    pipeline.check(config)
+    config.data.folder = ""
+    with pytest.raises(ConfigError, match=r"config\.data\.folder is empty"):
+        pipeline.check(config)
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_frames_of_student_and_teacher_are_the_published_ones(name, tmp_path):
+    configs = [load_config(name, f"teacher={teacher}") for teacher in TEACHERS]
+    used = []
+    for teacher, config in zip(TEACHERS, configs, strict=True):
+        student, embedding = STUDENT_FRAMES[name] * config.distance.features_expand, SHAPES[name][teacher][0] * config.distance.embedding_expand
+        used.append(min(student, embedding))
+    assert tuple(used) == USED_FRAMES[name]
+    front = {"openmic": EAST_OPENMIC, "magnatagatune": EAST_MTAT}[name]
+    assert front.sample_rate == configs[0].data.sample_rate and front.bands == configs[0].frontend.bands
+    assert front.frames(round(configs[0].data.clip_seconds * front.sample_rate)) == {"openmic": 1000, "magnatagatune": 1457}[name]
+    assert [config.teacher.normalisation for config in configs] == ["vggish", "openl3", "none", "none"]
+
+
+def test_an_unknown_teacher():
+    for name in WRITE:
+        with pytest.raises(ConfigError, match=r"unknown teacher of EAsT's recipes 'pasta'.*passt"):
+            load_config(name, "teacher=pasta")
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_stored_embeddings_are_found_by_the_ids_of_the_clips(name, tiny_dataset, tmp_path):
+    WRITE[name](tmp_path / "released", tiny_dataset)
+    config = config_of(name, tmp_path / "released", "teacher=vggish")
+    config.data.update({"sample_rate": 16_000, "clip_seconds": 3.0})
+    dataset = prepare(config.data, tmp_path / "cache")
+    (tmp_path / "vggish").mkdir()
+    rng = np.random.default_rng(0)
+    stored = {example: rng.integers(0, 256, SHAPES[name]["vggish"]) for ids in dataset.splits.values() for example in ids}
+    for example, embedding in stored.items():
+        np.save(tmp_path / "vggish" / f"{example}.npy", embedding)
+    teacher = PrecomputedTeacher(str(tmp_path / "vggish"), dataset.splits, hop_seconds=config.teacher.hop_seconds)
+    np.testing.assert_array_equal(teacher.embed(dataset.splits["test"]), [stored[example] for example in dataset.splits["test"]])
