@@ -14,6 +14,11 @@ _METRICS = {
     "over 15 bins, brier the squared difference of probabilities and label summed over classes (0 to 2), nll the mean of -log of the true class's "
     "probability; lower is better in these. _scaled: after one temperature, fitted on valid. All but agreement leave unlabelled {units} out.",
 }
+_DIAGNOSTICS = (
+    "Diagnostics are of the means over time. The bias-corrected distance correlation (squared) is about 0 for what has nothing to do with each other, at any "
+    "width, and may be negative. Label directions are the columns of the head that reads the labels off the compact embedding; their share is the part of the "
+    "variance of all distances between {units} that the distances along them explain, by chance that of as many random directions (mean of 20 draws)."
+)
 _OF_SIDE = {"probe": "the teacher's linear probe", "teacher": "the teacher's own classifier"}
 
 
@@ -49,6 +54,7 @@ def how_to_read_run(report: dict[str, Any]) -> list[str]:
         f"{_OF_SIDE[reference_side(report)]}, on the same resampled {unit}s. {independent}The interval is about the {unit}s alone; how much training "
         "varies, only several seeds tell (--mode=compare).",
         "valid was used to choose the checkpoint; test and unseen were read once, at the end.",
+        *([_DIAGNOSTICS.format(units=f"{unit}s")] if report.get("diagnostics") else []),
     ]
 
 

@@ -105,6 +105,6 @@ def test_the_report_shows_them_as_a_table(finished, tmp_path):
     assert report["diagnostics"] == found
     for name in ("report.md", "report.html"):
         text = (tmp_path / "run" / name).read_text().replace("\\", "")
-        for part in ("Diagnostics (valid, 240 clips)", "0.432", "0.654", "0.876", "0.346", "3.25, 1.5, 0.125"):
+        for part in ("Diagnostics (valid, 240 clips)", "0.432", "0.654", "0.876", "0.346", "3.25, 1.5, 0.125", "distances between clips"):
             assert part in text, (name, part)
     assert "Diagnostics" not in screen_table(report)
