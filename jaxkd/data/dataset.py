@@ -10,9 +10,11 @@ import numpy as np
 from jaxkd.data.clips import Clips
 from jaxkd.errors import ArtefactError, DataError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.progress import progress
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
+LARGE_BYTES = 1_000_000_000  # from here on, reading every file takes so long that a progress line is shown
 SPLIT_ORDER = ("train", "valid", "test")
 MODALITIES = ("audio", "text", "image")
 TASKS = ("multilabel", "multiclass")
@@ -117,7 +119,8 @@ class Dataset:
         Raises:
           ArtefactError: a file is missing or differs; the message names it, both checksums, and what to remove.
         """
-        for name, entry in self._files.items():
+        large = sum(entry["bytes"] for entry in self._files.values()) >= LARGE_BYTES
+        for name, entry in progress(self._files.items(), description=f"checking {self.path.name}", unit="file") if large else self._files.items():
             if not (self.path / name).is_file():
                 raise ArtefactError(f"{self.path / name} is missing: {_remedy(self.path)}")
             digest = sha256_file(self.path / name)

@@ -67,6 +67,14 @@ def test_altered_array_is_found_by_verify(made):
         Dataset.open_verified(made[0].path)
 
 
+def test_reading_a_large_set_whole_shows_a_progress_line(made, monkeypatch, capsys):
+    made[0].verify()
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("jaxkd.data.dataset.LARGE_BYTES", 100)
+    made[0].verify()
+    assert "checking set: 100%" in capsys.readouterr().err
+
+
 def test_missing_records_are_found_by_verify(made):
     (made[0].path / "records.json").unlink()
     with pytest.raises(ArtefactError, match=r"records\.json is missing: remove"):
