@@ -114,6 +114,7 @@ def default_config() -> ml_collections.ConfigDict:
             "archive": "",
             "hop_seconds": 0.0,
             "others": (),
+            "combine": "concatenate",
             "classifier": "none",
             "hidden": 256,
             "max_tokens": 128,

@@ -40,7 +40,7 @@ def check(config: Any) -> None:
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)
     if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
         students.check(config.teacher.name, modality=modality)
-    _check_identity(config)
+    _check_transformation(config)
     if config.data.source == "rendered_instruments":
         from jaxkd.data.rendered_config import check_config
 
@@ -70,8 +70,13 @@ def _check_method(config: Any) -> None:
         raise ConfigError(f"config.training.mixup_alpha is {config.training.mixup_alpha}, but the targets of {config.method!r} cannot be mixed: set it to 0.")
 
 
-def _check_identity(config: Any) -> None:
-    dims = teachers.dims(config.teacher)
+def _check_transformation(config: Any) -> None:
+    kind, dims = config.compressed.transformation, teachers.dims(config.teacher)
+    if config.teacher.combine == "separate" and config.method == "compressed" and kind in ("random", "pca", "identity"):
+        raise ConfigError(
+            f"config.teacher.combine is 'separate', which trains a transformation for each teacher, but {kind!r} is not trained: set "
+            "config.teacher.combine='concatenate', or another config.compressed.transformation."
+        )
     dim = sum(dims) if dims else None
     if config.teacher.classifier != "finetuned" and config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
         raise ConfigError(

@@ -56,6 +56,7 @@ _CHOICES = {
     "store.dtype": ("float16", "float32"),
     "frontend.kind": ("kaldi", "slaney"),
     "teacher.normalisation": ("none", "zscore", "vggish", "openl3"),
+    "teacher.combine": ("concatenate", "separate"),
     "distance.name": ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet", "l2", "cosine"),
     "distance.difference": ("absolute", "squared"),
     "distance.alignment": ("repeat", "pool", "interpolate"),

@@ -41,6 +41,8 @@ BAD = [
     ("teacher.others", ("MSD_musicnn normalisation=nonne",), "Did you mean 'none'?"),
     ("teacher.others", ("precomputed hop_seconds=often",), "hop_seconds=often is no number of seconds"),
     ("teacher.others", ("MSD_musicnn 'archive=x",), "which cannot be read: No closing quotation"),
+    ("teacher.combine", "seperate", "one of concatenate, separate"),
+    ("teacher.combine", "separate", "config.teacher.combine is 'separate', but there is one teacher"),
     ("teacher.others", ("",), "an entry is the name of a teacher, then FIELD=VALUE pairs"),
     ("data.unseen", 500, "unseen clips are test clips"),
     ("compressed.transformation", "identity", "keeps the embedding's 1506 dimensions, but config.compressed.features is 0"),
@@ -75,6 +77,33 @@ def test_bad_value_is_named_with_its_limit(field, value, message):
     with pytest.raises(ConfigError) as caught:
         pipeline.check(config)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["random", "pca", "identity"])
+def test_separate_teachers_take_a_transformation_that_is_trained(kind):
+    config = configs.default_config()
+    config.teacher.update({"others": ("MSD_musicnn:penultimate",), "combine": "separate"})
+    pipeline.check(config)
+    config.compressed.transformation = kind
+    with pytest.raises(ConfigError, match=f"a transformation for each teacher, but '{kind}' is not trained"):
+        pipeline.check(config)
+
+
+def test_the_identity_keeps_the_dimensions_of_all_teachers():
+    config = configs.default_config()
+    config.teacher.others = ("MSD_musicnn:penultimate",)
+    config.compressed.update({"transformation": "identity", "features": 1506})
+    with pytest.raises(ConfigError, match="keeps the embedding's 1706 dimensions"):
+        pipeline.check(config)
+    config.compressed.features = 1706
+    pipeline.check(config)
+
+
+def test_a_trained_classifier_has_one_teacher():
+    config = load_config("text", "")
+    config.teacher.others = ("minilm",)
+    with pytest.raises(ConfigError, match=r"config.teacher.others is \('minilm',\), but a trained classifier \('mlp'\) has one teacher"):
+        pipeline.check(config)
 
 
 def test_wrong_type_and_unknown_field():

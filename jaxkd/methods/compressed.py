@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxkd.compression import FIXED, UNIFORM_FAN_IN, Projection, TeacherTransformation
 from jaxkd.config import count_steps
-from jaxkd.methods.distance import adapt, distance
+from jaxkd.methods.distance import adapt, distance, split_widths
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
 
@@ -24,16 +24,22 @@ class _Auxiliary(nn.Module):
     config: Any
     num_labels: int
     projection: Callable[[int], Projection] | None
+    widths: tuple[int, ...]
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> _Outputs:
         settings = self.config.compressed
         width = settings.features or outputs.features.shape[-1]
         projection = self.projection(width) if self.projection and settings.transformation in FIXED else None
-        transformation = TeacherTransformation(width, settings.transformation, projection, name="transformation")
-        compact = transformation(jnp.asarray(batch.embedding))
+        parts = zip(_transformations(self.widths), split_widths(batch.embedding, self.widths), strict=True)
+        compact = jnp.concatenate([TeacherTransformation(width, settings.transformation, projection, name=name)(part) for name, part in parts], axis=-1)
         teacher_logits = nn.Dense(self.num_labels, kernel_init=UNIFORM_FAN_IN, name="head")(compact.mean(axis=1))
-        return _Outputs(adapt(self.config, outputs, width), compact, teacher_logits)
+        return _Outputs(adapt(self.config, outputs, compact.shape[-1], (width,) * len(self.widths)), compact, teacher_logits)
+
+
+def _transformations(widths: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the transformations: one for each of several teachers with a distance each."""
+    return tuple(f"transformation_{number}" for number in range(len(widths))) or ("transformation",)
 
 
 def build(config: Any, context: Context) -> Method:
@@ -51,6 +57,8 @@ def build(config: Any, context: Context) -> Method:
 
     With training="staged" the first `staged_steps` train transformation and head alone; then these are frozen, and the student starts, its learning rate
     warmed up anew. The student's side of a step of the first stage is computed and thrown away.
+
+    Several teachers with `teacher.combine="separate"` have a transformation and a distance each, and share the head.
     """
     settings = config.compressed
 
@@ -58,15 +66,16 @@ def build(config: Any, context: Context) -> Method:
         label = label_loss(context.task, outputs.logits, batch, axis_name)
         teacher = label_loss(context.task, auxiliary.teacher_logits, batch, axis_name)
         target = jax.lax.stop_gradient(auxiliary.compact) if settings.stop_gradient else auxiliary.compact
-        apart = distance(config, auxiliary.adapted, target, batch.where, axis_name)
+        compact_widths = (target.shape[-1] // len(context.widths),) * len(context.widths) if context.widths else ()
+        apart = distance(config, auxiliary.adapted, target, batch.where, axis_name, compact_widths)
         total = (1 - settings.weight) * label + settings.weight * apart + settings.teacher_weight * teacher
         return {"loss": total, "label_loss": label, "distance": apart, "teacher_loss": teacher}
 
     return Method(
         losses,
         needs=("embedding",),
-        auxiliary=_Auxiliary(config, context.num_labels, context.projection),
-        teacher_side=() if settings.shared_optimiser else ("transformation", "head"),
+        auxiliary=_Auxiliary(config, context.num_labels, context.projection, context.widths),
+        teacher_side=() if settings.shared_optimiser else (*_transformations(context.widths), "head"),
         teacher_first_steps=count_steps(settings.staged_steps, config.training.steps) if settings.training == "staged" else 0,
         compact=lambda auxiliary: auxiliary.compact,
     )

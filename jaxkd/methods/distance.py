@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxkd import losses as lib
 from jaxkd.compression import UNIFORM_FAN_IN
@@ -37,8 +39,14 @@ def stages(config: Any) -> list[Stage]:
     return [Stage(tap, weight / total, *expands) for tap, weight, *expands in listed if weight]
 
 
-def adapt(config: Any, outputs: StudentOutputs, target_dim: int) -> tuple[jax.Array, ...]:
+def adapt(config: Any, outputs: StudentOutputs, target_dim: int, widths: tuple[int, ...] = ()) -> tuple[jax.Array, ...]:
     """Inside a module: the stages [B, T_k, C_k] as the distance takes them; for FitNet a linear adapter each (arXiv 1412.6550) maps C_k to D.
+
+    Args:
+      config: with `distance`.
+      outputs: of the student.
+      target_dim: D, of all teachers.
+      widths: of each teacher, where each has its own distance, or ().
 
     Raises:
       ConfigError: another number of stages than the student has, or a width that a distance without an adapter cannot compare.
@@ -52,18 +60,23 @@ def adapt(config: Any, outputs: StudentOutputs, target_dim: int) -> tuple[jax.Ar
         if name == "fitnet":
             suffix = "" if stage.tap == -1 else f"_{stage.tap}"
             features = nn.Dense(target_dim, kernel_init=UNIFORM_FAN_IN, name=f"adapter{suffix}")(features)
-        elif name in EQUAL_WIDTHS and features.shape[-1] != target_dim:
+        elif name in EQUAL_WIDTHS and {features.shape[-1]} != {*(widths or (target_dim,))}:
             raise ConfigError(
                 f"config.distance.name is {name!r}, which compares equal widths, but stage {stage.tap % len(taps)} of the student has {features.shape[-1]} "
-                f"channels and the embedding {target_dim} dimensions: use method compressed with config.compressed.features=0 on the last stage alone, or "
-                "fitnet, or a distance of correlations."
+                f"channels and the embedding {' and '.join(map(str, widths or (target_dim,)))} dimensions: use method compressed with "
+                "config.compressed.features=0 on the last stage alone, or fitnet, or a distance of correlations."
             )
         adapted.append(features)
     return tuple(adapted)
 
 
-def distance(config: Any, adapted: tuple[Array, ...], embedding: Array, where: Array | None, axis_name: str | None) -> jax.Array:
-    """The distance that the config names, after the time axes are aligned: the weighted mean over the stages.
+def split_widths(x: Array, widths: tuple[int, ...]) -> list[jax.Array]:
+    """[..., sum of widths] -> one [..., width] for each teacher; the whole for ()."""
+    return jnp.split(jnp.asarray(x), np.cumsum(widths[:-1]).tolist(), axis=-1)
+
+
+def distance(config: Any, adapted: tuple[Array, ...], embedding: Array, where: Array | None, axis_name: str | None, widths: tuple[int, ...] = ()) -> jax.Array:
+    """The distance that the config names, after the time axes are aligned: the weighted mean over the stages, and the mean over the teachers of `widths`.
 
     Args:
       config: with `distance`.
@@ -71,11 +84,17 @@ def distance(config: Any, adapted: tuple[Array, ...], embedding: Array, where: A
       embedding: target, [B, T', D].
       where: rows that count, bool [B].
       axis_name: the pmap axis, or None.
+      widths: of the targets that stand side by side in `embedding`, where each has its own distance, or ().
 
     Returns:
       float32 scalar of at least 0 (the bias-corrected correlations: up to 2): see `jaxkd.losses`, of which each name is a function.
     """
-    apart = [stage.share * _of_stage(config, stage, features, embedding, where, axis_name) for stage, features in zip(stages(config), adapted, strict=True)]
+    targets = split_widths(embedding, widths)
+    apart = []
+    for stage, features in zip(stages(config), adapted, strict=True):
+        sides = split_widths(features, widths) if config.distance.name == "fitnet" else [features] * len(targets)
+        of_teachers = [_of_stage(config, stage, side, target, where, axis_name) for side, target in zip(sides, targets, strict=True)]
+        apart.append(stage.share * sum(of_teachers[1:], of_teachers[0]) / len(targets))
     return sum(apart[1:], apart[0])
 
 

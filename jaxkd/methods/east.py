@@ -14,10 +14,11 @@ from jaxkd.types import Array, Batch, StudentOutputs
 
 class _Auxiliary(nn.Module):
     config: Any
+    widths: tuple[int, ...]
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> tuple[jax.Array, ...]:
-        return adapt(self.config, outputs, batch.embedding_dim)
+        return adapt(self.config, outputs, batch.embedding_dim, self.widths)
 
 
 def build(config: Any, context: Context) -> Method:
@@ -26,10 +27,10 @@ def build(config: Any, context: Context) -> Method:
 
     def losses(outputs: StudentOutputs, adapted: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)
-        apart = distance(config, adapted, batch.embedding, batch.where, axis_name)
+        apart = distance(config, adapted, batch.embedding, batch.where, axis_name, context.widths)
         return {"loss": (1 - weight) * label + weight * apart, "label_loss": label, "distance": apart}
 
-    return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config))
+    return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config, context.widths))
 
 
 KD_EPS = 1e-9
@@ -59,9 +60,9 @@ def east_kd(config: Any, context: Context) -> Method:
 
     def losses(outputs: StudentOutputs, adapted: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)
-        apart = distance(config, adapted, batch.embedding, batch.where, axis_name)
+        apart = distance(config, adapted, batch.embedding, batch.where, axis_name, context.widths)
         kd = divergence(outputs.logits, batch, axis_name)
         total = (1 - weight) * label + weight * ((1 - share) * apart + share * kd)
         return {"loss": total, "label_loss": label, "distance": apart, "distillation": kd}
 
-    return Method(losses, needs=("embedding", "logits"), auxiliary=_Auxiliary(config))
+    return Method(losses, needs=("embedding", "logits"), auxiliary=_Auxiliary(config, context.widths))

@@ -21,6 +21,7 @@ class Context(NamedTuple):
       train_classes: class of each row of the training split: its label, else the teacher's guess, else -1; int32 [N].
       num_subclasses: S, subclasses of each class of the precomputed targets.
       projection: f(width) -> the teacher transformation that is not trained but was drawn or fitted, where the config names one.
+      widths: D of each of several teachers, whose embeddings stand side by side and are to have a distance each; () for one distance to all.
     """
 
     task: str
@@ -28,6 +29,7 @@ class Context(NamedTuple):
     train_classes: np.ndarray
     num_subclasses: int = 1
     projection: Callable[[int], Projection] | None = None
+    widths: tuple[int, ...] = ()
 
 
 def _as_they_are(logits: Array) -> Array:

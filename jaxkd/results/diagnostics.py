@@ -47,8 +47,11 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
     found["distance_correlation"]["compact"] = _correlation(features, compact)
     trained = jax.device_get(state.params["auxiliary"])
     share, chance = label_share(compact, trained["head"]["kernel"], key=jax.random.key(0))
-    values = singular_values({"params": trained.get("transformation", {})})
-    of_layers = {name: np.asarray(of_layer).tolist() for name, of_layer in values.items()}
+    of_layers = {}
+    for module in sorted(name for name in trained if name.startswith("transformation")):
+        prefix = module.removeprefix("transformation").lstrip("_")
+        for layer, values in singular_values({"params": trained[module]}).items():
+            of_layers[f"teacher {prefix}, {layer}" if prefix else layer] = np.asarray(values).tolist()
     return found | {"label_share": float(share), "chance_share": float(chance), "singular_values": of_layers}
 
 

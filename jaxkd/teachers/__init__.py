@@ -147,6 +147,8 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
         named.append((choice.name, check_frozen(choice, config.data, modality=modality), choice.archive))
     if len(set(named)) < len(named):
         raise ConfigError(f"config.teacher.others is {tuple(settings.others)}, but names a teacher's embedding twice: name each once.")
+    if settings.combine == "separate" and not settings.others:
+        raise ConfigError("config.teacher.combine is 'separate', but there is one teacher: name more with config.teacher.others, or set it to 'concatenate'.")
 
 
 def choices(settings: Any) -> tuple[Choice, ...]:

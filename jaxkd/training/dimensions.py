@@ -25,11 +25,13 @@ def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None
     """
     if config.method not in methods.DISTANCES or not (config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
         return
-    dim = sum(teachers.dims(config.teacher))
+    dims = teachers.dims(config.teacher)
+    dim = sum(dims)
     if config.teacher.classifier == "finetuned" or not dim:
         return
     config = ml_collections.FrozenConfigDict(config)
     context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=lambda width: random_projection(width, dim=dim, seed=0))
+    context = context._replace(widths=dims if config.teacher.combine == "separate" else ())
     method = methods.build(config.method, config, context)
     student = students.build(config.student.name, num_outputs=len(dataset.classes), **students.options(config.student.name, config))
     row = inputs.shape(dataset.splits["train"][0])

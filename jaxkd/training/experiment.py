@@ -113,8 +113,10 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     settings, dataset = config.training, prepared.dataset
     devices = Devices.all(config.parallel.mode)
     subclasses = config.lelp.subclasses if prepared.targets is None else prepared.targets.values.shape[-1]
-    projection = fixed_projection(config, prepared.embedding(), unaugmented(dataset, "train"))
-    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection)
+    store = prepared.embedding()
+    projection = fixed_projection(config, store, unaugmented(dataset, "train"))
+    widths = store.widths if store is not None and config.teacher.combine == "separate" else ()
+    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection, widths)
     method = methods.build(config.method, frozen, context)
     student = network or students.build(
         config.student.name,
@@ -137,7 +139,6 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))
-    store = prepared.embedding()
     if teacher.embedding is not None and store is not None:
         normalisation = fit_normalisation(store, unaugmented(dataset, "train"), _normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)

@@ -56,6 +56,7 @@ def test_a_hear_module_beside_others(own_cache, stored, tmp_path, monkeypatch):
     config = small_config(method="compressed")
     config.teacher.update({"name": "hear:small_hear.mel", "embedding": "timestamp"})
     config.teacher.others = ("MTT_musicnn:max_mean_pool normalisation=none", f"precomputed archive='{stored}' normalisation=vggish")
+    config.teacher.combine = "separate"
     pipeline.check(config)
     prepared = prepare(config, own_cache)
     del sys.modules["small_hear"], sys.modules["small_hear.mel"]
@@ -71,5 +72,6 @@ def test_a_hear_module_beside_others(own_cache, stored, tmp_path, monkeypatch):
     np.testing.assert_allclose(train[..., :24].std(axis=(0, 1)), 1, atol=1e-3)
     musicnn = embedding[..., 24 : 24 + 1506]
     np.testing.assert_array_equal(embedding[..., 24 + 1506 :], (musicnn - 128) / 256)
+    assert {name for name in assembly.state.params["auxiliary"] if name != "head"} == {f"transformation_{number}" for number in range(3)}
     _, terms = assembly.train(assembly.state, assembly.devices.shard(assembly.loader.batch(0)))
     assert all(np.isfinite(value) for value in jax.tree.leaves(terms))
