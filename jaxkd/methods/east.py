@@ -11,6 +11,9 @@ from jaxkd.methods.distillation import Divergence, entry_mask
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
 
+KD_EPS = 1e-9
+"""What the authors add to both probabilities inside the logarithm."""
+
 
 class _Auxiliary(nn.Module):
     config: Any
@@ -31,10 +34,6 @@ def build(config: Any, context: Context) -> Method:
         return {"loss": (1 - weight) * label + weight * apart, "label_loss": label, "distance": apart}
 
     return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config, context.widths))
-
-
-KD_EPS = 1e-9
-"""What the authors add to both probabilities inside the logarithm."""
 
 
 def _divergence(config: Any, context: Context) -> Divergence:

@@ -139,14 +139,14 @@ def test_fitnet_has_one_adapter_a_stage():
     assert float(distance(config, Adapted().apply({"params": params}), e, None, None)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def _east_kd(task: str, **overrides):
+def _east_kd(task: str, *, scale: float = 1.0, **overrides):
     config = default_config()
     config.update_from_flattened_dict({"east.weight": 0.6, **overrides})
     labels = (_random(20, ROWS, 3) > 0).astype(np.float32) if task == "multilabel" else np.eye(3, dtype=np.float32)[np.arange(ROWS) % 3]
     mask = np.ones((ROWS, 3), bool)
     mask[:2], mask[3, 1] = False, task != "multilabel"
     batch = Batch(np.zeros((ROWS, 1)), labels, mask, _random(21, ROWS, 1, DIM), np.ones(ROWS, bool), teacher_logits=_random(22, ROWS, 3))
-    outputs = _student(_random(23, ROWS, 4, 5))._replace(logits=jnp.asarray(_random(24, ROWS, 3)))
+    outputs = _student(_random(23, ROWS, 4, 5))._replace(logits=jnp.asarray(scale * _random(24, ROWS, 3)))
     method = methods.build("east_kd", ml_collections.FrozenConfigDict(config), Context(task, 3, np.zeros(0, np.int32)))
     assert method.needs == ("embedding", "logits")
     terms = method.losses(outputs, method.auxiliary.apply({}, outputs, batch), batch, None)
@@ -176,6 +176,15 @@ def test_east_kd_counts_every_entry_if_it_is_not_masked():
     p, q = expit(np.float64(outputs.logits)), expit(np.float64(batch.teacher_logits))
     assert everything["distillation"] == pytest.approx(np.mean(rel_entr(q, p) + rel_entr(1 - q, 1 - p)), rel=1e-5)
     assert everything["loss"] == pytest.approx(0.4 * everything["label_loss"] + 0.3 * everything["distance"] + 0.3 * everything["distillation"], rel=1e-5)
+
+
+def test_constants_of_the_authors_reach_the_distillation():
+    """On logits so large that they count."""
+    terms, outputs, batch = _east_kd("multilabel", scale=40, **{"distance.absolute_eps": True, "distillation.masked": False})
+    student, teacher = np.float64(outputs.logits) / 2, np.float64(batch.teacher_logits) / 2
+    log_ratio = np.log((expit(-teacher) + 1e-9) / (expit(-student) + 1e-9))
+    assert terms["distillation"] == pytest.approx(4 * np.mean(expit(teacher) * (teacher - student) + log_ratio), rel=1e-4)
+    assert _east_kd("multilabel", scale=40, **{"distillation.masked": False})[0]["distillation"] != pytest.approx(terms["distillation"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["l2", "cosine"])
