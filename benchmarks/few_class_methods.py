@@ -11,11 +11,10 @@ import argparse
 import importlib
 import json
 from pathlib import Path
-from typing import Any
 
-from jaxkd import config as configs
+from benchmarks.tuning import applied, tune
 from jaxkd import methods, pipeline
-from jaxkd.files import default_cache_dir, read_json, write_json
+from jaxkd.files import default_cache_dir, read_json
 
 TEMPERATURES = (1.0, 2.0, 4.0, 1.5, 3.0, 6.0)
 WEIGHTS = {"embedding_distillation": (1.0, 0.1, 10.0), "fitnet": (1.0, 0.1, 10.0), "vid": (0.1, 0.01, 1.0), "rkd": (0.1, 0.01, 1.0), "crd": (0.1, 0.01, 0.8)}
@@ -38,28 +37,6 @@ def trials(method: str) -> list[dict[str, float]]:
     return [{"distillation.temperature": t} for t in TEMPERATURES]
 
 
-def tune(config: Any, workdir: Path, cache: Path, number_of_trials: int) -> list[str]:
-    """Trains each trial of each method once; returns the entries of `compare.settings` of the best, and keeps them in `workdir/settings.json`."""
-    chosen = []
-    for method in (name for name in config.compare.methods if name not in methods.REFERENCES):
-        scores = []
-        tried = trials(method)[:number_of_trials]
-        for number, settings in enumerate(tried):
-            own = configs.member(config, method, config.compare.seeds[0])
-            own.update_from_flattened_dict(settings)
-            pipeline.check(own)
-            folder = workdir / "trials" / f"{method}-{number}"
-            pipeline.run(own, folder, cache, mode="train")
-            lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            scores.append(max(line["values"]["accuracy"] for line in lines if line["split"] == "valid"))
-        best = max(range(len(scores)), key=scores.__getitem__)
-        entry = " ".join([method, *(f"{field}={value}" for field, value in tried[best].items())])
-        print(f"{entry:80} valid accuracy {scores[best]:.4f}   of {', '.join(f'{score:.4f}' for score in scores)}", flush=True)
-        chosen.append(entry)
-    write_json(workdir / "settings.json", {"settings": chosen})
-    return chosen
-
-
 def main() -> None:
     """Tunes or compares, prints the table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,12 +56,11 @@ def main() -> None:
     cache = default_cache_dir()
     if arguments.tune:
         config.compare.settings = ()
-        settings = tune(config, arguments.workdir, cache, arguments.trials)
+        rows = [name for name in config.compare.methods if name not in methods.REFERENCES]
+        settings = tune(config, rows, arguments.workdir, cache, trials, arguments.trials, "multiclass")
         print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "settings": settings}))
         return
-    kept = arguments.workdir / "settings.json"
-    settings = read_json(kept)["settings"] if kept.is_file() else config.compare.settings
-    config.compare.settings = tuple(entry for entry in settings if entry.split()[0] in config.compare.methods)
+    applied(config, arguments.workdir)
     pipeline.check(config)
     pipeline.compare(config, arguments.workdir / "compare", cache)
     rows = read_json(arguments.workdir / "compare" / "report.json")["rows"]

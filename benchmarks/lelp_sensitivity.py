@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd import config as configs
-from jaxkd import pipeline
+from jaxkd import members, pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.results.comparison import paired_difference
 from jaxkd.results.predictions import load_predictions, predictions_path
@@ -32,7 +31,7 @@ def accuracy(config: Any, method: str, seeds: tuple[int, ...], settings: dict[st
     name = "-".join([method, *(f"{field.rpartition('.')[2]}{value}" for field, value in settings.items())])
     samples = []
     for seed in seeds:
-        own = configs.member(config, method, seed)
+        own = members.member(config, method, seed)
         own.update_from_flattened_dict(settings)
         pipeline.check(own)
         folder = workdir / f"{name}-seed{seed}"

@@ -5,6 +5,7 @@
     python -m jaxkd.main --config=configs/audio.py:method=lelp
     python -m jaxkd.main --config=configs/audio.py --mode=compare
     python -m jaxkd.main --config=configs/audio.py:classifier=linear --mode=compare
+    python -m jaxkd.main --config=configs/audio.py:grid=compression --mode=compare --workdir=runs/audio_grid
 
 Two CPU cores: 5.5 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of three seeds, test / unseen bank): compressed 0.77 / 0.52,
 east 0.72 / 0.50, baseline 0.72 / 0.47, the teacher's probe 0.76 / 0.53.
@@ -12,31 +13,75 @@ east 0.72 / 0.50, baseline 0.72 / 0.47, the teacher's probe 0.76 / 0.53.
 Methods that take the logits of the teacher (kd, lelp and its controls, ...) need a classifier: linear or mlp, trained on the labelled clips on the time
 mean of the frozen embedding. With one, all run without mixup, which the targets of LELP cannot follow.
 
-String arguments: method, teacher, classifier (none, linear or mlp), student, runlocal (tiny sizes, for a trial of half a minute).
+String arguments: method, teacher, classifier (none, linear or mlp), student, runlocal (tiny sizes, for a trial of half a minute), and grid, the rows of a
+comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it), teachers (raw against compressed
+for each teacher), labels (fewer of them). Grids share the runs of one workdir; a run takes 2 to 3 minutes.
 """
 
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
+from jaxkd.errors import unknown_name
 from jaxkd.methods import NEED_CLASSIFIER
 
 WITH_CLASSIFIER = "teacher baseline kd east compressed embedding_distillation lelp random_directions permuted uniform outputs_only".split()
+OTHER_TEACHERS = ("MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
+LABEL_SHARES = (0.25, 0.5, 0.75)
+METHODS = ("probe", "baseline", "east", "compressed")
+TRANSFORMATIONS = {
+    "joint": "compressed.stop_gradient=False",
+    "staged": "compressed.training=staged",
+    **{kind: f"compressed.transformation={kind}" for kind in ("random", "pca", "mlp", "linear_norm", "attention")},
+}
+
+
+def embedding_of(teacher: str) -> str:
+    """The embedding that is taken of a teacher; "" for its own default."""
+    return "max_mean_pool" if teacher.endswith("musicnn") else ""
+
+
+def _transformed(*names: str) -> tuple[str, ...]:
+    return tuple(f"compressed_{name} = compressed {TRANSFORMATIONS[name]}" for name in names)
+
+
+GRIDS = {
+    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca"), "seeds": (0, 1, 2, 3, 4)},
+    "transformations": {"methods": METHODS, "variants": _transformed(*TRANSFORMATIONS), "seeds": (0, 1, 2)},
+    "teachers": {
+        "methods": METHODS,
+        "variants": tuple(
+            f"{method}_{teacher} = {method} teacher.name={teacher} teacher.embedding={embedding_of(teacher)}"
+            for teacher in OTHER_TEACHERS
+            for method in ("probe", "east", "compressed")
+        ),
+        "seeds": (0, 1, 2),
+    },
+    "labels": {
+        "methods": ("baseline", "east", "compressed"),
+        "variants": tuple(f"{method}_{share * 100:.0f} = {method} data.label_share={share}" for share in LABEL_SHARES for method in METHODS[1:]),
+        "seeds": (0, 1, 2),
+    },
+}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, method="compressed", teacher="MTT_musicnn", classifier="", student="cp_resnet_small", runlocal=False)
+    values = parse_arg(arg, method="compressed", teacher="MTT_musicnn", classifier="", student="cp_resnet_small", grid="", runlocal=False)
     classifier = values.classifier or ("linear" if values.method in NEED_CLASSIFIER else "none")
     config = default_config()
     config.name = "audio"
     config.method = values.method
-    config.teacher.update({"name": values.teacher, "embedding": "max_mean_pool" if values.teacher.endswith("musicnn") else "", "classifier": classifier})
+    config.teacher.update({"name": values.teacher, "embedding": embedding_of(values.teacher), "classifier": classifier})
     config.student.name = values.student
     config.teacher_training.update({"steps": 600, "batch_size": 64, "learning_rate": 1e-3, "eval_every_steps": 50})
     config.lelp.solver = "svd"  # few rows: faster than covariances of 1506 dimensions
     if classifier in ("linear", "mlp"):
         config.training.mixup_alpha = 0.0
         config.compare.methods = tuple(WITH_CLASSIFIER)
+    if values.grid:
+        if values.grid not in GRIDS:
+            raise unknown_name("grid", values.grid, GRIDS)
+        config.compare.update({"name": values.grid, **GRIDS[values.grid]})
     if values.runlocal:
         config.name = "audio-runlocal"
         config.student.name = "cp_resnet_tiny" if values.student == "cp_resnet_small" else values.student

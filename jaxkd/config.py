@@ -1,7 +1,5 @@
 """The typed configuration of an experiment: defaults, string arguments and fingerprint. Imports neither JAX nor any table."""
 
-import ast
-import copy
 import difflib
 from typing import Any
 
@@ -85,6 +83,7 @@ def default_config() -> ml_collections.ConfigDict:
             "clip_seconds": 3.0,
             "labelled": 300,
             "unlabelled": 900,
+            "label_share": 1.0,
             "valid": 400,
             "test": 400,
             "unseen": 400,
@@ -105,6 +104,7 @@ def default_config() -> ml_collections.ConfigDict:
             "view_targets": "augmented",
         }
     )
+    config.other = ml_collections.ConfigDict({"source": "", "name": "", "folder": "", "classes": (), "seed": 0})
     config.text = ml_collections.ConfigDict({"vocabulary": 1024, "max_tokens": 256})
     config.teacher = ml_collections.ConfigDict(
         {
@@ -182,7 +182,9 @@ def default_config() -> ml_collections.ConfigDict:
     config.training = _training()
     config.evaluation = ml_collections.ConfigDict({"batch_size": 64, "f1_threshold": 0.4, "bootstrap_resamples": 1000})
     config.parallel = ml_collections.ConfigDict({"mode": "jit"})
-    config.compare = ml_collections.ConfigDict({"methods": ("probe", "baseline", "east", "compressed"), "seeds": (0, 1, 2), "settings": ()})
+    config.compare = ml_collections.ConfigDict(
+        {"name": "", "methods": ("probe", "baseline", "east", "compressed"), "variants": (), "seeds": (0, 1, 2), "settings": ()}
+    )
     return config
 
 
@@ -225,30 +227,6 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
             except ValueError as error:
                 raise ConfigError(f"config argument {name}={text!r} is not of type {wanted.__name__}.") from error
     return values
-
-
-def member(config: Any, method: str, seed: int) -> Any:
-    """The run of one method and seed of a comparison: the config with both set, and with what `compare.settings` says of the method.
-
-    An entry of `compare.settings` is a method's name and `field=value` pairs, separated by spaces: "lelp lelp.subclasses=5 distillation.temperature=2.0".
-
-    Raises:
-      ConfigError: an entry that cannot be read, or names an unknown field; names the entry.
-    """
-    own = copy.deepcopy(config)
-    own.method, own.seed = method, seed
-    fields = flatten(config)
-    for entry in config.compare.settings:
-        name, *pairs = entry.split()
-        for pair in pairs if name == method else ():
-            field, equals, text = pair.partition("=")
-            if not equals or field not in fields:
-                raise ConfigError(f"config.compare.settings has {entry!r}, but {pair!r} is not FIELD=VALUE of a field of the config.")
-            try:
-                own.update_from_flattened_dict({field: text if isinstance(fields[field], str) else ast.literal_eval(text)})
-            except (TypeError, ValueError, SyntaxError) as error:
-                raise ConfigError(f"config.compare.settings has {entry!r}, but {text!r} is no value for {field} ({fields[field]!r}).") from error
-    return own
 
 
 def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[str, Any]:

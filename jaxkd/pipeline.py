@@ -3,12 +3,14 @@
 Nothing heavy is imported before the configuration is known to be good.
 """
 
+import statistics
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxkd import config as configs
-from jaxkd import data, methods, students, teachers
+from jaxkd import data, members, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.files import as_json, exclusive, read_json, write_json
 from jaxkd.plugins import check_name
@@ -28,7 +30,7 @@ def check(config: Any) -> None:
     validate(config)
     check_name("data source", config.data.source, data.SOURCES)
     modality = data.modality_of(config.data.source)
-    for method in (config.method, *config.compare.methods, *(entry.split()[0] for entry in config.compare.settings)):
+    for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)
         _check_task(method, config.data.source, modality)
     _check_method(config)
@@ -45,11 +47,23 @@ def check(config: Any) -> None:
         from jaxkd.data.rendered_config import check_config
 
         check_config(config.data)
-    if config.data.source in data.FOLDER_SOURCES and not config.data.folder:
-        raise ConfigError(f"config.data.folder is empty, but config.data.source={config.data.source!r} reads it: set --config.data.folder=PATH.")
+    for part in ("data", "other"):
+        if config[part].source in data.FOLDER_SOURCES and not config[part].folder:
+            raise ConfigError(f"config.{part}.folder is empty, but config.{part}.source={config[part].source!r} reads it: set --config.{part}.folder=PATH.")
+    if config.other.source:
+        _check_other(config, modality)
     for part in ("training", "teacher_training"):
         if modality == "text" and config[part].mixup_alpha:
             raise ConfigError(f"config.{part}.mixup_alpha is {config[part].mixup_alpha}, but tokens cannot be mixed: set it to 0.")
+
+
+def _compared_methods(config: Any) -> list[str]:
+    """The methods of the rows of a comparison, and what else its settings name."""
+    rows, own = members.rows(config), members.variants(config)
+    for name in own:
+        if name in (*methods.METHODS, *methods.REFERENCES):
+            raise ConfigError(f"config.compare.variants names {name!r}, which is a method: take another name, or give it settings by compare.settings.")
+    return [*rows.values(), *(entry.split()[0] for entry in config.compare.settings if entry.split()[0] not in own)]
 
 
 def _check_task(method: str, source: str, modality: str | None) -> None:
@@ -58,6 +72,24 @@ def _check_task(method: str, source: str, modality: str | None) -> None:
         raise ConfigError(f"method {method!r} is for one class an example, but {source} has many labels a clip: choose one of {fitting}.")
     if method == "oracle" and source in data.WITHOUT_FINE_CLASSES:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {source} has none: leave it out.")
+
+
+def _check_other(config: Any, modality: str | None) -> None:
+    from jaxkd.data.other import check_classes, other_config
+
+    check_name("data source of config.other", config.other.source, data.SOURCES)
+    for source, of in ((config.data.source, modality), (config.other.source, data.modality_of(config.other.source))):
+        if of not in ("audio", None):
+            raise ConfigError(
+                f"config.other.source is {config.other.source!r}: another data set is for many labels a clip, but {source} is {of}: set it to ''."
+            )
+    if config.teacher.classifier != "none":
+        raise ConfigError(f"config.other.source is {config.other.source!r}, but config.teacher.classifier is trained on our data alone: set it to 'none'.")
+    if config.other.source == "rendered_instruments":
+        from jaxkd.data.rendered_config import check_config
+
+        check_config(other_config(config))
+    check_classes(config)
 
 
 def _check_method(config: Any) -> None:
@@ -164,7 +196,8 @@ def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared
     """Training and evaluation, where the mode names them and they are not done."""
     assert prepared.store is not None
     frames = {} if prepared.frames is None else {"frames": {**prepared.frames.identity, "dtype": str(prepared.frames.dtype)}}
-    claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype), **frames})
+    other = {} if prepared.other is None else {"other_data_fingerprint": prepared.other.dataset.fingerprint}
+    claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype), **frames, **other})
     if mode in ("run", "train") and config.method not in methods.REFERENCES and not (workdir / "student").exists():
         from jaxkd.training.student import train_student
 
@@ -178,33 +211,46 @@ def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared
 
 
 def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
-    """Runs every method of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept."""
+    """Runs every row of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept.
+
+    The runs lie in `workdir/runs`, and tables of other rows on the same config share them; the table goes to `workdir`, or `workdir/NAME` if
+    `config.compare.name` names it.
+    """
     from jaxkd.results.comparison import screen_table, write_comparison
 
-    jobs = [
-        (method, seed)
-        for seed in config.compare.seeds
-        for method in config.compare.methods
-        if method not in methods.REFERENCES or seed == config.compare.seeds[0]
-    ]
-    members = [configs.member(config, method, seed) for method, seed in jobs]
-    for member in members:
-        check(member)
+    rows, seeds = members.rows(config), config.compare.seeds
+    jobs = [(name, seed) for seed in seeds for name, method in rows.items() if method not in methods.REFERENCES or seed == seeds[0]]
+    runs = [members.member(config, name, seed) for name, seed in jobs]
+    for run_config in runs:
+        check(run_config)
+    folders = [workdir / "runs" / f"{name.replace(':', '-')}-seed{seed}" for name, seed in jobs]
     claim(workdir, _compared(config))
     start_jax(workdir, cache_dir)
-    folders = []
-    for number, member in enumerate(members, start=1):
-        folder = workdir / "runs" / f"{str(member.method).replace(':', '-')}-seed{member.seed}"
-        print(f"[{number}/{len(members)}] method {member.method}, seed {member.seed}: {folder}", file=sys.stderr)
-        claim(folder, as_json(member))
+    to_train = [run_config.method not in methods.REFERENCES and not _is_reported(folder) for run_config, folder in zip(runs, folders, strict=True)]
+    print(f"{len(runs)} runs, {sum(map(_is_reported, folders))} of them finished already; {sum(to_train)} students to train", file=sys.stderr)
+    seconds: list[float] = []
+    for number, ((name, seed), run_config, folder) in enumerate(zip(jobs, runs, folders, strict=True)):
+        print(f"[{number + 1}/{len(runs)}] {name}, seed {seed}: {folder}{_time_left(seconds, sum(to_train[number:]))}", file=sys.stderr)
+        started = time.perf_counter()
+        claim(folder, as_json(run_config))
         start_jax(folder, cache_dir)
-        if not (folder / "report.json").exists():
-            _run_stages(member, folder, cache_dir, precompute(member, cache_dir), "run")
-            report(member, folder, show=False)
-        folders.append(folder)
-    names = config.compare.methods
-    reference = next((name for name in ("kd", "baseline") if name in names), names[0])
-    written = write_comparison(folders, workdir, reference=reference)
+        if not _is_reported(folder):
+            _run_stages(run_config, folder, cache_dir, precompute(run_config, cache_dir), "run")
+            report(run_config, folder, show=False)
+        if to_train[number]:
+            seconds.append(time.perf_counter() - started)
+    reference = next((name for name in ("kd", "baseline") if name in rows), next(iter(rows)))
+    out_dir = workdir / config.compare.name
+    written = write_comparison(folders, out_dir, names=[name for name, _ in jobs], reference=reference, variants=members.variants(config))
     print(screen_table(written))
-    print(f"Report: {workdir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
+    print(f"Report: {out_dir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
     return written
+
+
+def _time_left(seconds: list[float], students: int) -> str:
+    """How long the students that are left will take, going by the seconds of those before them."""
+    return f"; about {max(1, round(statistics.mean(seconds) * students / 60))} min left" if seconds and students else ""
+
+
+def _is_reported(folder: Path) -> bool:
+    return (folder / "report.json").exists()

@@ -9,6 +9,7 @@ import ml_collections
 
 from jaxkd.config import count_steps, default_config, flatten
 from jaxkd.errors import ConfigError
+from jaxkd.members import variants
 
 
 def _require(condition: bool, field: str, value: Any, rule: str) -> None:
@@ -32,12 +33,15 @@ _POSITIVE_INTEGERS = [
 ]
 _NON_NEGATIVE_INTEGERS = [
     *(
-        "seed data.labelled data.unseen data.valid data.test data.seed data.view_pad frontend.fmin_jitter frontend.fmax_jitter distance.group_size "
+        "seed data.labelled data.unseen data.valid data.test data.seed other.seed data.view_pad frontend.fmin_jitter frontend.fmax_jitter distance.group_size "
         "compressed.features rkd.group_size"
     ).split(),
     *_of_training("unlabelled_ratio warmup_steps plateau_patience early_stop_patience frequency_mask time_mask"),
 ]
-_FRACTIONS = ["east.weight", "east_kd.kd_weight", "compressed.weight", "distillation.alpha", "evaluation.f1_threshold", *_of_training("plateau_factor")]
+_FRACTIONS = [
+    *"data.label_share east.weight east_kd.kd_weight compressed.weight distillation.alpha evaluation.f1_threshold".split(),
+    *_of_training("plateau_factor"),
+]
 _NON_NEGATIVE_NUMBERS = [
     *(
         "teacher.hop_seconds compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight "
@@ -47,7 +51,8 @@ _NON_NEGATIVE_NUMBERS = [
 ]
 _POSITIVE_NUMBERS = [
     *(
-        "data.clip_seconds frontend.fmax compressed.staged_steps east_kd.temperature distillation.temperature lelp.subclass_temperature crd.temperature "
+        "data.clip_seconds data.label_share frontend.fmax compressed.staged_steps east_kd.temperature distillation.temperature "
+        "lelp.subclass_temperature crd.temperature "
         "subclass_distillation.auxiliary_temperature"
     ).split(),
     *_of_training("learning_rate clip_norm"),
@@ -113,13 +118,15 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for key, choices in _CHOICES.items():
         _require(flat[key] in choices, key, flat[key], f"one of {', '.join(choices)}")
     _validate_combinations(flat)
+    variants(config)
 
 
 def _validate_combinations(flat: dict[str, Any]) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", flat["name"]):
-        raise ConfigError(f"config.name is {flat['name']!r}, but it names a folder: use letters, digits, '_', '-' and '.' only, no '.' at the start.")
+    _require_folder_name("name", flat["name"])
     if flat["data.source"] == "rendered_instruments":
         _validate_rendered(flat)
+    if not re.fullmatch(r"\w*(?<!probe)", flat["other.name"]):
+        raise ConfigError(f"config.other.name is {flat['other.name']!r}, but it names a split: use letters, digits and '_', and no 'probe' at the end.")
     _validate_frontend(flat)
     _validate_distance(flat)
     _validate_compressed(flat)
@@ -132,18 +139,24 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _validate_comparison(flat)
 
 
+def _require_folder_name(field: str, value: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", value):
+        raise ConfigError(f"config.{field} is {value!r}, but it names a folder: use letters, digits, '_', '-' and '.' only, no '.' at the start.")
+
+
 def _validate_rendered(flat: dict[str, Any]) -> None:
     for key in ("data.valid", "data.test"):
         _require(flat[key] >= 2, key, flat[key], "an integer of at least 2: a metric needs clips with and without a class")
     _require(flat["data.labelled"] >= 1, "data.labelled", flat["data.labelled"], "an integer of at least 1")
+    labelled = round(flat["data.labelled"] * flat["data.label_share"])
     _require(flat["data.unlabelled"] >= 0, "data.unlabelled", flat["data.unlabelled"], "an integer of at least 0")
     classes = flat["data.classes"]
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(name, str) for name in classes):
         raise ConfigError(f"config.data.classes has {len(classes)} entries, but must be at least 2 different names.")
-    if flat["training.batch_size"] > flat["data.labelled"]:
+    if flat["training.batch_size"] > labelled:
         raise ConfigError(
-            f"config.training.batch_size is {flat['training.batch_size']}, larger than the data set of {flat['data.labelled']} labelled clips: "
-            "lower training.batch_size or raise data.labelled."
+            f"config.training.batch_size is {flat['training.batch_size']}, larger than the data set of {labelled} labelled clips: "
+            "lower training.batch_size or raise data.labelled or data.label_share."
         )
     per_step = flat["training.batch_size"] * flat["training.unlabelled_ratio"]
     if 0 < flat["data.unlabelled"] < per_step:
@@ -229,8 +242,10 @@ def _validate_training(flat: dict[str, Any], part: str) -> None:
 
 
 def _validate_comparison(flat: dict[str, Any]) -> None:
-    if not flat["compare.methods"] or not flat["compare.seeds"]:
-        raise ConfigError("config.compare.methods and compare.seeds must each name at least one.")
+    if not (flat["compare.methods"] or flat["compare.variants"]) or not flat["compare.seeds"]:
+        raise ConfigError("config.compare.methods (or compare.variants) and compare.seeds must each name at least one.")
+    if flat["compare.name"]:
+        _require_folder_name("compare.name", flat["compare.name"])
     for entry in flat["compare.settings"]:
         if not isinstance(entry, str) or not entry.strip():
             raise ConfigError(f"config.compare.settings has {entry!r}, but an entry is the name of a method, then FIELD=VALUE pairs.")

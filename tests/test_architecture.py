@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxkd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    ("config", "recipes", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel"),
+    ("config", "recipes", "members", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel"),
     ("losses", "metrics", "frontend"),
     ("lelp", "compression", "models", "data"),
     ("methods", "students", "teachers"),

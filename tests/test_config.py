@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import methods, pipeline
+from jaxkd import members, methods, pipeline
 from jaxkd.errors import ConfigError
 from tests.small import load_config
 
@@ -60,8 +60,17 @@ BAD = [
     ("name", "..", "it names a folder"),
     ("compare.methods", ("east", "east"), "names one twice"),
     ("compare.seeds", (0, 0), "names one twice"),
+    ("data.label_share", 0.0, "config.data.label_share is 0.0, but must be above 0"),
+    ("data.label_share", 0.05, "larger than the data set of 15 labelled clips"),
     ("compare.methods", ("baseline", "esat"), "Did you mean 'east'?"),
     ("compare.seeds", (), "must each name at least one"),
+    ("compare.name", "a/b", "config.compare.name is 'a/b', but it names a folder"),
+    ("compare.variants", ("narrow",), "config.compare.variants has 'narrow', but an entry is NAME = METHOD, then FIELD=VALUE pairs"),
+    ("compare.variants", ("narrow = compressed.features=8",), "an entry is NAME = METHOD, then FIELD=VALUE pairs"),
+    ("compare.variants", ("a = east", "a = baseline"), "names 'a' twice"),
+    ("compare.variants", ("east = compressed compressed.features=8",), "names 'east', which is a method: take another name"),
+    ("compare.variants", ("narrow = compresed compressed.features=8",), "unknown method 'compresed'. Did you mean 'compressed'?"),
+    ("compare.settings", ("narow compressed.features=8",), "unknown method 'narow'"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
     ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
@@ -194,6 +203,60 @@ def test_audio_takes_every_method_that_fits_many_labels(method, classifier):
     assert (config.teacher.classifier, config.training.mixup_alpha) == (classifier, 0.0)
     assert set(config.compare.methods).isdisjoint(methods.ONE_CLASS)
     assert load_config("audio", f"method={method}").teacher.classifier == ("linear" if method in methods.NEED_CLASSIFIER else "none")
+
+
+def test_members_of_a_comparison_have_the_settings_of_their_method_then_of_their_variant():
+    config = configs.default_config()
+    config.compare.methods = ("baseline", "compressed")
+    config.compare.variants = ("narrow = compressed compressed.features=8 compressed.weight=0.3", "other = compressed teacher.name=MSD_musicnn")
+    config.compare.settings = ("compressed compressed.weight=0.8 training.learning_rate=0.002", "other training.learning_rate=0.004")
+    assert members.rows(config) == {"baseline": "baseline", "compressed": "compressed", "narrow": "compressed", "other": "compressed"}
+    found = {name: members.member(config, name, 3) for name in members.rows(config)}
+    assert {name: (own.method, own.seed) for name, own in found.items()} == {name: (method, 3) for name, method in members.rows(config).items()}
+    fields = {name: (own.compressed.weight, own.compressed.features, own.training.learning_rate, own.teacher.name) for name, own in found.items()}
+    assert fields == {
+        "baseline": (0.5, 0, 0.001, "MTT_musicnn"),
+        "compressed": (0.8, 0, 0.002, "MTT_musicnn"),
+        "narrow": (0.3, 8, 0.002, "MTT_musicnn"),
+        "other": (0.8, 0, 0.004, "MSD_musicnn"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("compressed.featurs=8", "config.compare.variants has 'x = compressed compressed.featurs=8', but 'compressed.featurs=8' is not FIELD=VALUE"),
+        ("seed=3", "but 'seed=3' is not FIELD=VALUE of a field"),
+        ("compressed.features=eight", "but 'eight' is no value for compressed.features"),
+    ],
+)
+def test_bad_settings_of_a_variant(pair, message):
+    config = configs.default_config()
+    config.compare.variants = (f"x = compressed {pair}",)
+    with pytest.raises(ConfigError) as caught:
+        members.member(config, "x", 0)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["", ",runlocal"])
+@pytest.mark.parametrize("grid", ["compression", "transformations", "teachers", "labels"])
+def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
+    config = load_config("audio", f"grid={grid}{size}")
+    pipeline.check(config)
+    assert config.compare.name == grid
+    fingerprints = set()
+    for name, method in members.rows(config).items():
+        own = members.member(config, name, 0)
+        pipeline.check(own)
+        assert own.method == method
+        fingerprints.add(configs.fingerprint(own))
+    assert len(fingerprints) == len(members.rows(config)) > 4
+    assert configs.fingerprint(members.member(config, "compressed", 0)) == configs.fingerprint(load_config("audio", size.removeprefix(",")))
+
+
+def test_unknown_grid():
+    with pytest.raises(ConfigError, match="Did you mean 'teachers'"):
+        load_config("audio", "grid=teacher")
 
 
 def test_string_argument():

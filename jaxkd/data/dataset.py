@@ -54,6 +54,7 @@ class Dataset:
       notes: licences, the leakage report, and why a split is absent.
       sample_rate: samples a second of audio, None for other modalities.
       input_shape: shape of one example: audio (samples,), image (H, W, channels), text ().
+      fully_labelled: itself, or the data set that this one has the examples of, but fewer labels; embeddings are made from it.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -68,6 +69,7 @@ class Dataset:
         self.notes: dict[str, Any] = manifest["notes"]
         self.sample_rate: int | None = manifest["sample_rate"]
         self.input_shape: tuple[int, ...] = tuple(manifest["input_shape"])
+        self.fully_labelled = self
         self._files: dict[str, dict[str, Any]] = manifest["files"]
         self._rows = {example: (split, row) for split, ids in self.splits.items() for row, example in enumerate(ids)}
         self._arrays = {name.removesuffix(".npy"): self._map(name) for name in self._files if name.endswith(".npy")}
@@ -169,6 +171,16 @@ class Dataset:
     def label_mask(self, ids: Sequence[str]) -> np.ndarray:
         """Which labels count: bool [n, K]; a row of False is an unlabelled example."""
         return self._gather(ids, "label_mask")
+
+    def groups(self, ids: Sequence[str]) -> list[str]:
+        """What each of the ids is an excerpt of, for folds that keep excerpts of one whole together: a clip's score, else the example itself.
+
+        Raises:
+          DataError: an id is not in the data set.
+        """
+        records = read_json(self.path / "records.json") if "records.json" in self._files else {}
+        split_of = {ids[place]: split for split, (places, _) in self._places(ids).items() for place in places}
+        return [records.get(split_of[example], {}).get(example, {}).get("score", example) for example in ids]
 
     def fine_labels(self, ids: Sequence[str]) -> np.ndarray:
         """Hidden subclass of the ids, in their order: int32 [n], places in `fine_classes`.

@@ -24,7 +24,7 @@ from jaxkd.files import sha256_file
 FORMAT_VERSION = 3
 NAME = "audio_folder"
 LABELS_FILE = "labels.csv"
-SPLIT_PATTERN = re.compile("|".join((*SPLIT_ORDER, r"unseen(_\w+)?")))
+SPLIT_PATTERN = re.compile("|".join((*SPLIT_ORDER, r"unseen(_\w+)?(?<!_probe)")))
 LABEL_VALUES = {"1": (1.0, True), "0": (0.0, True), "": (0.0, False)}
 SILENCE_RMS = 1e-5
 

@@ -66,6 +66,7 @@ class Views(Dataset):
         if not 0 <= pad < min(dataset.input_shape[:2]):
             raise ConfigError(f"config.data.view_pad is {pad}, but must be from 0 to {min(dataset.input_shape[:2]) - 1} for images of {dataset.input_shape}.")
         vars(self).update(vars(dataset))
+        self.fully_labelled = self
         train = dataset.splits["train"]
         self.views = views
         self.splits = dataset.splits | {

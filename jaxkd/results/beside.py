@@ -12,21 +12,21 @@ from jaxkd.results.wording import reference_side, task_of
 METRICS = ("ece", "brier", "ece_scaled", "brier_scaled", "agreement")
 
 
-def means_of_runs(reports: list[dict[str, Any]], splits: list[str]) -> list[dict[str, Any]]:
-    """Means over the runs of each method on each split.
+def means_of_runs(runs: list[tuple[str, dict[str, Any]]], splits: list[str]) -> list[dict[str, Any]]:
+    """Means over the runs of each row on each split.
 
     Args:
-      reports: report.json of each run, all on the same data.
+      runs: row and report.json of each run, all on the same data.
       splits: in the order of the rows.
 
     Returns:
       [{"method", "split", metric: mean or None for each of METRICS, "teacher": the first metric of the task, of the teacher that the runs had}].
     """
-    first = metrics_of(task_of(reports[0]))[0]
+    first = metrics_of(task_of(runs[0][1]))[0]
     rows = []
     for split in splits:
-        for method in dict.fromkeys(report["method"] for report in reports):
-            own = [report for report in reports if report["method"] == method]
+        for method in dict.fromkeys(name for name, _ in runs):
+            own = [report for name, report in runs if name == method]
             values = {metric: _mean([report["results"][split].get(metric) for report in own]) for metric in METRICS}
             rows.append({"method": method, "split": split, **values, "teacher": _mean([_of_teacher(report, split).get(first) for report in own])})
     return rows

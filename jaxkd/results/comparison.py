@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ ADVISED_SEEDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
+    name: str
     workdir: Path
     report: dict[str, Any]
     splits: dict[str, Predictions]
@@ -33,36 +36,46 @@ class _Run:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One method on one split: for each metric, [S, 1 + R]: a row a seed; the first column is the value, the others are resamples of the examples."""
+    """One row on one split: for each metric, [S, 1 + R]: a row a seed; the first column is the value, the others are resamples of the examples."""
 
     kind: str
     seeds: tuple[int, ...]
     samples: dict[str, np.ndarray]
 
 
-def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "baseline") -> dict[str, Any]:
+def write_comparison(
+    runs: Sequence[Path],
+    out_dir: Path,
+    *,
+    names: Sequence[str] = (),
+    reference: str = "baseline",
+    variants: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Compares finished runs and writes report.json, report.md, report.html and plots/ into `out_dir`.
 
     Args:
-      runs: workdirs of finished runs, each with report.json and predictions/SPLIT.npz; one a method and seed.
+      runs: workdirs of finished runs, each with report.json and predictions/SPLIT.npz; one a row and seed.
       out_dir: where the report goes.
-      reference: the method that the tables show differences from; the JSON has the differences between all.
+      names: the row of each run; its method where there are none.
+      reference: the row that the tables show differences from; the JSON has the differences between all.
+      variants: of the rows that are a method with settings of their own: name -> (method, "field=value", ..).
 
     Returns:
       report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "clips": {split: n}, "notes": [..],
       "room": {split: {"difference", "ci95"}} (oracle minus kd in accuracy; empty unless both are there),
       "beside": means over the runs, as `means_of_runs`,
       "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
-      "rows": [{"method", "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
+      "variants": {name: {"method", "settings": ["field=value", ..]}},
+      "rows": [{"method" (the row's name), "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
       "versus": {method: {"difference", "ci95": [low, high], "ranked"}}}]}. `ranked` is False where the interval includes zero.
 
     Raises:
-      ArtefactError: a run that is unfinished or damaged, two runs of the same method and seed, or runs on different examples, classes or tasks.
+      ArtefactError: a run that is unfinished or damaged, two runs of the same row and seed, or runs on different examples, classes or tasks.
       ConfigError: a reference that is not among the runs.
     """
-    loaded = [_load(Path(run)) for run in runs]
+    loaded = [_load(Path(run), name) for run, name in zip(runs, names or [""] * len(runs), strict=True)]
     _check(loaded)
-    methods = list(dict.fromkeys(run.report["method"] for run in loaded))
+    methods = list(dict.fromkeys(run.name for run in loaded))
     if reference not in methods:
         raise unknown_name("reference method", reference, methods)
     first = loaded[0]
@@ -70,10 +83,7 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
     rows = []
     for split, predictions in first.splits.items():
         weights = uncertainty.bootstrap_weights(len(predictions.ids), evaluation["bootstrap_resamples"])
-        entries = {
-            method: _entry([run for run in loaded if run.report["method"] == method], split, weights, f1_threshold=evaluation["f1_threshold"])
-            for method in methods
-        }
+        entries = {method: _entry([run for run in loaded if run.name == method], split, weights, f1_threshold=evaluation["f1_threshold"]) for method in methods}
         for metric in uncertainty.metrics_of(predictions.task):
             rows.extend(_row(method, split, metric, entries) for method in methods)
     report = numbers.plain(
@@ -85,11 +95,13 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
             "classes": first.report["classes"],
             "clips": {split: len(predictions.ids) for split, predictions in first.splits.items()},
             "runs": [
-                {**{key: run.report[key] for key in ("method", "seed", "fingerprint")}, "workdir": os.path.relpath(run.workdir, out_dir)} for run in loaded
+                {"method": run.name, "seed": run.report["seed"], "fingerprint": run.report["fingerprint"], "workdir": os.path.relpath(run.workdir, out_dir)}
+                for run in loaded
             ],
-            "notes": _notes(loaded),
+            "variants": {name: {"method": method, "settings": settings} for name, (method, *settings) in variants.items() if name in methods},
+            "notes": _notes(loaded, variants),
             "room": room_of(rows),
-            "beside": means_of_runs([run.report for run in loaded], list(first.splits)),
+            "beside": means_of_runs([(run.name, run.report) for run in loaded], list(first.splits)),
             "rows": rows,
         }
     )
@@ -98,7 +110,7 @@ def write_comparison(runs: list[Path], out_dir: Path, *, reference: str = "basel
     return report
 
 
-def _load(workdir: Path) -> _Run:
+def _load(workdir: Path, name: str) -> _Run:
     report = files.read_json(workdir / "report.json")
     splits = {split: load_predictions(predictions_path(workdir, split)) for split in split_names(workdir)}
     if not splits:
@@ -108,7 +120,7 @@ def _load(workdir: Path) -> _Run:
             raise ArtefactError(
                 f"{predictions_path(workdir, split)} is of the task {predictions.task!r}, but the run of {task_of(report)!r}: run it with --mode=evaluate."
             )
-    return _Run(workdir, report, splits)
+    return _Run(name or report["method"], workdir, report, splits)
 
 
 def _check(runs: list[_Run]) -> None:
@@ -116,7 +128,7 @@ def _check(runs: list[_Run]) -> None:
         raise ArtefactError("there is no finished run to compare.")
     first, seen = runs[0], {}
     for run in runs:
-        key = (run.report["method"], run.report["seed"])
+        key = (run.name, run.report["seed"])
         if key in seen:
             raise ArtefactError(f"{run.workdir} and {seen[key]} are both method {key[0]!r} with seed {key[1]}: keep one.")
         seen[key] = run.workdir
@@ -195,18 +207,18 @@ def _row(method: str, split: str, metric: str, entries: dict[str, _Entry]) -> di
     }
 
 
-def _notes(runs: list[_Run]) -> list[str]:
+def _notes(runs: list[_Run], variants: Mapping[str, Sequence[str]]) -> list[str]:
     """What a reader of the tables must know: how the examples came about, what differs between the runs, what was not run."""
     first = runs[0]
     notes = origin_lines(first.report)
-    seeds = collections.Counter(run.report["method"] for run in runs if run.report["student"])
+    seeds = collections.Counter(run.name for run in runs if run.report["student"])
     if seeds and min(seeds.values()) < ADVISED_SEEDS:
         notes.append(f"{min(seeds.values())} seed(s) a method: a standard deviation of so few is itself uncertain; {ADVISED_SEEDS} or more are advised.")
     differing = set()
     for run in runs[1:]:
         ours, theirs = configs.result_fields(first.report["config"]), configs.result_fields(run.report["config"])
         differing |= {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    differing -= {"method", "seed"}
+    differing -= {"method", "seed", *(pair.partition("=")[0] for _, *settings in variants.values() for pair in settings)}
     if differing:
         notes.append(f"The runs differ not only in method and seed, but in {', '.join(sorted(differing))}.")
     return notes + [f"{name}: {text}" for name, text in numbers.flat_lines(first.report["notes"])]

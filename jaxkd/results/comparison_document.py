@@ -53,7 +53,13 @@ def _tables(report: dict[str, Any]) -> list[Table]:
             rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), open_against])
         tables.append(Table(f"{split} ({number} {unit_of(report)}s)", header, rows, label_columns=3))
     beside = beside_table(report)
-    return [*tables, *([beside] if beside else [])]
+    return [*_variants_table(report), *tables, *([beside] if beside else [])]
+
+
+def _variants_table(report: dict[str, Any]) -> list[Table]:
+    """What the rows are that carry a name of their own."""
+    rows = [[name, variant["method"], ", ".join(variant["settings"])] for name, variant in report["variants"].items()]
+    return [Table("Variants", ["row", "method", "settings"], rows, label_columns=3)] if rows else []
 
 
 def screen_table(report: dict[str, Any]) -> str:

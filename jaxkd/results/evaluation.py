@@ -1,7 +1,7 @@
 """The final evaluation: predictions of the student and of the teacher on every split, sizes and speeds of both."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,14 @@ import numpy as np
 
 from jaxkd import methods, teachers
 from jaxkd.data.dataset import Dataset
-from jaxkd.embeddings.joined import JoinedStore
-from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
+from jaxkd.data.other import other_split
 from jaxkd.errors import ArtefactError
-from jaxkd.files import atomic_path
 from jaxkd.lelp import fold_logits
-from jaxkd.metrics import calibration_after_scaling, fit_temperature, multiclass_metrics, multilabel_metrics, softmax
+from jaxkd.metrics import calibration_after_scaling, fit_temperature, softmax
 from jaxkd.models.macs import count_macs
 from jaxkd.results.diagnostics import diagnose
-from jaxkd.results.predictions import predictions_path
+from jaxkd.results.examples import Examples, evaluated_examples, split_metrics, write_predictions
+from jaxkd.results.probes import fit_on, of_teacher, probe_scores, probed_examples
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.training.artefact import load_student
@@ -26,8 +25,7 @@ from jaxkd.training.experiment import Assembly, assemble, probabilities
 from jaxkd.training.inference import predict
 from jaxkd.training.inputs import Transform
 from jaxkd.training.preparation import frozen_teacher, trained_teacher
-from jaxkd.training.prepared import Prepared, unaugmented
-from jaxkd.training.probe import Probe, fit_probe
+from jaxkd.training.prepared import Prepared
 
 SPEED_BATCH = 16
 SPEED_REPEATS = 5
@@ -35,6 +33,9 @@ SPEED_REPEATS = 5
 
 def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) -> dict[str, Any]:
     """Predicts every split once with the student and with the teacher's own classifier, or a probe where it has none; keeps the predictions.
+
+    The unseen splits of a multi-label task are scored twice: as they are, and as "SPLIT_probe" by a linear probe that is fitted for them on what each side
+    makes of a clip, frozen.
 
     Args:
       config: of the experiment.
@@ -50,26 +51,29 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
       ArtefactError: the student is not there, or damaged.
     """
     dataset, threshold = prepared.dataset, config.evaluation.f1_threshold
+    examples = evaluated_examples(prepared, other_split(config))
+    probed, missing = probed_examples(examples)
     side = "probe" if prepared.classifier is None or config.method == "probe" else "teacher"
     teacher: dict[str, Any] = {"reference": side}
     if side == "probe":
-        probe, reference = fit_and_score_probe(dataset, prepared.embedding())
-        teacher |= {"probe": split_metrics(dataset, reference, threshold), "probe_inverse_penalty": probe.inverse_penalty}
+        probe = fit_on(prepared, of_teacher)
+        reference = {split: probe.scores(of_teacher(of.data, of.ids)) for split, of in examples.items()}
+        reference |= {split: probe_scores(of, of_teacher) for split, of in probed.items()}
+        teacher |= {"probe": split_metrics(examples | probed, reference, threshold), "probe_inverse_penalty": probe.inverse_penalty}
     else:
-        reference = classifier_scores(prepared)
-        teacher["predictions"] = split_metrics(dataset, reference, threshold)
-    for split, scores in reference.items():
-        write_predictions(workdir, dataset, split, scores, side=side)
+        reference = classifier_scores(prepared) | {split: probe_scores(of, of_teacher) for split, of in probed.items()}
+        teacher["predictions"] = split_metrics(examples | probed, reference, threshold)
+    write_predictions(workdir, examples | probed, reference, side=side)
     teacher |= {"name": _teacher_name(config)} | measure_teacher(config, cache_dir, prepared)
     student, logits, scores, diagnostics, warning = None, {}, reference, {}, ""
     if config.method not in methods.REFERENCES:
-        student, logits, diagnostics, warning = _evaluate_student(config, workdir, prepared)
-        scores = {split: probabilities(values, dataset.task) for split, values in logits.items()}
-    for split, values in scores.items():
-        write_predictions(workdir, dataset, split, values)
-    results = split_metrics(dataset, scores, threshold, teacher=reference if side == "teacher" else None)
+        student, logits, of_features, diagnostics, warning = _evaluate_student(config, workdir, prepared, examples, probed)
+        scores = {split: probabilities(values, dataset.task) for split, values in logits.items()} | of_features
+    write_predictions(workdir, examples | probed, scores)
+    results = split_metrics(examples | probed, scores, threshold, teacher=reference if side == "teacher" else None)
     if logits and dataset.task == "multiclass":
-        _add_scaled_calibration(results, dataset, logits)
+        _add_scaled_calibration(results, examples, logits)
+    notes = dataset.notes | prepared.inputs.notes | dict(prepared.notes) | missing | _notes_on_other(config, prepared)
     return {
         "task": dataset.task,
         "modality": dataset.modality,
@@ -79,8 +83,16 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "student": student,
         "results": results,
         "diagnostics": diagnostics,
-        "notes": dataset.notes | prepared.inputs.notes | dict(prepared.notes) | ({"method": warning} if warning else {}),
+        "notes": notes | ({"method": warning} if warning else {}),
     }
+
+
+def _notes_on_other(config: Any, prepared: Prepared) -> dict[str, Any]:
+    if prepared.other is None:
+        return {}
+    other = prepared.other.dataset
+    scored = [other.classes[place] for place in np.flatnonzero(other.label_mask(other.splits["test"]).any(axis=0))]
+    return {other_split(config): {"test split of": other.name, "never trained on; classes": scored, "licences": other.notes.get("licences", "not told")}}
 
 
 def _teacher_name(config: Any) -> str:
@@ -89,20 +101,44 @@ def _teacher_name(config: Any) -> str:
     return " + ".join(choice.label if config.teacher.others else choice.name for choice in teachers.choices(config.teacher))
 
 
-def _evaluate_student(config: Any, workdir: Path, prepared: Prepared) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any], str]:
-    """Size and speed of the trained student, its logits on every evaluated split, the diagnostics, and the warning of its method."""
+def _evaluate_student(
+    config: Any, workdir: Path, prepared: Prepared, examples: Mapping[str, Examples], probed: Mapping[str, Examples]
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any], str]:
+    """Size and speed of the trained student, its logits on each of `examples`, scores of probes on its features, diagnostics, the warning of its method."""
     if not (workdir / "student").exists():
         raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
     variables, _ = load_student(workdir / "student")
     assembly = assemble(config, prepared)
+    forward = student_forward(assembly, variables, config.evaluation.batch_size)
     state = assembly.state._replace(params={**assembly.state.params, "student": variables["params"]}, batch_stats=variables["batch_stats"])
     state = assembly.devices.replicate(state)
-    splits = prepared.dataset.splits
-    logits = {split: predict(assembly, state, prepared, splits[split], config.evaluation.batch_size)[0] for split in evaluated_splits(prepared.dataset)}
-    sample = prepared.inputs.source.gather(splits["valid"][:SPEED_BATCH])
+    logits = {}
+    for split, of in examples.items():
+        own = of.data is prepared
+        logits[split] = predict(assembly, state, prepared, of.ids, config.evaluation.batch_size)[0] if own else forward(of.data, of.ids)[0]
+    of_features = {split: probe_scores(of, lambda data, ids: forward(data, ids)[1]) for split, of in probed.items()}
+    sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
     size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
     diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
-    return {"name": config.student.name} | size, logits, diagnostics, assembly.experiment.method.warning
+    return {"name": config.student.name} | size, logits, of_features, diagnostics, assembly.experiment.method.warning
+
+
+def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: int) -> Callable[[Prepared, list[str]], tuple[np.ndarray, np.ndarray]]:
+    """The frozen student on examples of any data set that it takes: f(data, ids) -> logits of the labels [n, K], and its features' mean over time [n, C]."""
+    student, transform, method = _alone(assembly), assembly.experiment.transform, assembly.experiment.method
+
+    @jax.jit
+    def outputs(variables: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
+        found = student.apply(variables, transform(None, rows), train=False)
+        return method.label_logits(found.logits), found.features.mean(axis=1)
+
+    def forward(data: Prepared, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+        filled = [batch + batch[-1:] * (batch_size - len(batch)) for batch in batches]
+        logits, features = zip(*(jax.device_get(outputs(variables, data.inputs.source.gather(batch))) for batch in filled), strict=True)
+        return np.concatenate(logits)[: len(ids)], np.concatenate(features)[: len(ids)]
+
+    return forward
 
 
 def _alone(assembly: Assembly) -> Any:
@@ -111,60 +147,21 @@ def _alone(assembly: Assembly) -> Any:
     return student.clone(axis_name=None) if hasattr(student, "axis_name") else student
 
 
-def evaluated_splits(dataset: Dataset) -> list[str]:
-    """Every split but the training split."""
-    return [split for split in dataset.splits if split != "train"]
-
-
-def fit_and_score_probe(dataset: Dataset, store: EmbeddingStore | JoinedStore | None) -> tuple[Probe, dict[str, np.ndarray]]:
-    """Fits the teacher's linear probe and scores every evaluated split, float32 [n, K] each."""
-    assert store is not None
-    ids_of = {split: unaugmented(dataset, split) for split in dataset.splits}
-    of = {split: (mean_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for split, ids in ids_of.items()}
-    probe = fit_probe(of["train"], of["valid"], task=dataset.task)
-    return probe, {split: probe.scores(of[split][0]) for split in evaluated_splits(dataset)}
-
-
 def classifier_scores(prepared: Prepared) -> dict[str, np.ndarray]:
     """Probabilities of the classes or labels by the teacher's own classifier on every evaluated split, float32 [n, K]."""
     logits = prepared.teacher_logits()
     assert logits is not None
     dataset = prepared.dataset
-    folded = {split: np.asarray(fold_logits(logits.gather(dataset.splits[split]), len(dataset.classes))) for split in evaluated_splits(dataset)}
+    evaluated = {split: ids for split, ids in dataset.splits.items() if split != "train"}
+    folded = {split: np.asarray(fold_logits(logits.gather(ids), len(dataset.classes))) for split, ids in evaluated.items()}
     return {split: probabilities(values, dataset.task) for split, values in folded.items()}
 
 
-def write_predictions(workdir: Path, dataset: Dataset, split: str, scores: np.ndarray, *, side: str = "student") -> None:
-    """Keeps the scores [n, K] of a split with its ids, labels and mask."""
-    ids = dataset.splits[split]
-    path = predictions_path(workdir, split, side=side)
-    arrays = {"scores": scores, "labels": dataset.labels(ids), "label_mask": dataset.label_mask(ids)}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, ids=np.array(ids), task=np.array(dataset.task), **arrays)
-
-
-def split_metrics(
-    dataset: Dataset, scores: dict[str, np.ndarray], threshold: float, *, teacher: dict[str, np.ndarray] | None = None
-) -> dict[str, dict[str, float]]:
-    """{split: {metric: value}} of scores [n, K]; with the teacher's scores also the agreement with it."""
-    results = {}
-    for split, values in scores.items():
-        labels, mask = dataset.labels(dataset.splits[split]), dataset.label_mask(dataset.splits[split])
-        of_teacher = None if teacher is None else teacher[split]
-        if dataset.task == "multiclass":
-            results[split] = multiclass_metrics(labels, values, mask, teacher=of_teacher)
-        else:
-            results[split] = multilabel_metrics(labels, values, mask, threshold=threshold, teacher=of_teacher)
-    return results
-
-
-def _add_scaled_calibration(results: dict[str, dict[str, float]], dataset: Dataset, logits: dict[str, np.ndarray]) -> None:
+def _add_scaled_calibration(results: dict[str, dict[str, float]], examples: Mapping[str, Examples], logits: dict[str, np.ndarray]) -> None:
     """Adds calibration after temperature scaling, with the temperature fitted on the validation split."""
-    labels = {split: dataset.labels(dataset.splits[split]) for split in logits}
-    masks = {split: dataset.label_mask(dataset.splits[split]) for split in logits}
-    temperature = fit_temperature(logits["valid"], labels["valid"], masks["valid"])
+    temperature = fit_temperature(logits["valid"], examples["valid"].labels, examples["valid"].label_mask)
     for split, values in logits.items():
-        results[split] |= calibration_after_scaling(labels[split], softmax(values), masks[split], temperature=temperature)
+        results[split] |= calibration_after_scaling(examples[split].labels, softmax(values), examples[split].label_mask, temperature=temperature)
 
 
 def examples_per_second(function: Callable[[Any], Any], inputs: Any) -> float:

@@ -184,6 +184,22 @@ def method_scores(panels: dict[str, list[tuple[str, str, list[float]]]]) -> Figu
 
 
 @_styled
+def label_curves(panels: dict[str, dict[str, tuple[list[float], list[float], list[float]]]]) -> Figure:
+    """Score over the share of the labels, one panel a split: a line a method with one standard deviation to each side.
+
+    Args:
+      panels: {title: {method: (shares in percent, means, standard deviations)}}.
+    """
+    figure, axes = _figure(9.0, 3.4, 1, len(panels))
+    for panel, (title, lines) in zip(axes, panels.items(), strict=True):
+        for (method, (shares, means, spreads)), colour in zip(lines.items(), PALETTE, strict=False):
+            panel.errorbar(shares, means, yerr=spreads, label=method, color=colour, marker="o", markersize=4, linewidth=1.6, capsize=2)
+        _label(panel, title, "labels, %", "score")
+        panel.legend(loc="lower right", fontsize=9)
+    return figure
+
+
+@_styled
 def to_png(figure: Figure) -> bytes:
     """The figure as PNG on white, for Markdown."""
     buffer = io.BytesIO()

@@ -12,6 +12,7 @@ from jaxkd.errors import ArtefactError
 
 SPLIT_ORDER = ("train", "valid", "test", "unseen")
 TASKS = ("multilabel", "multiclass")
+PROBE_SUFFIX = "_probe"  # of a split that is scored by a probe fitted for it on frozen vectors
 SIDES = {"student": "student", "probe": "teacher's probe", "teacher": "teacher"}  # whose predictions they are, and how tables name them
 
 

@@ -10,7 +10,7 @@ from jaxkd import files, metrics
 from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers, plots, room, uncertainty
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
-from jaxkd.results.predictions import SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
+from jaxkd.results.predictions import PROBE_SUFFIX, SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
 from jaxkd.results.wording import how_to_read_run, origin_lines, reference_side, task_of, unit_of
 
 LOWER_IS_BETTER = ("ece", "brier", "nll", "ece_scaled", "brier_scaled")
@@ -185,7 +185,8 @@ def screen_table(report: dict[str, Any]) -> str:
 def _document(report: dict[str, Any], student: dict[str, Predictions], curves: plots.Curves) -> Document:
     origin, notes, classes = origin_lines(report), _note_lines(report), report["classes"]
     final = {split: scores for split, scores in report["per_class"].items() if split.startswith(("test", "unseen"))} or report["per_class"]
-    panels = {split: {side: np.array(list(scores.values()), float) for side, scores in sides.items()} for split, sides in final.items()}
+    drawn = [split for split in final if not split.endswith(PROBE_SUFFIX)]
+    panels = {split: {side: np.array(list(scores.values()), float) for side, scores in final[split].items()} for split in drawn}
     blocks: list[Table | Plot | Text] = [
         *([Text("", _room(report))] if _room(report) else []),
         _results_table(report),
@@ -207,7 +208,7 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
         )
     )
     blocks.append(_class_table(classes, final))
-    for split in final:
+    for split in drawn:
         given = uncertainty.mean_score_given_class(student[split])
         description = f"Heat map on {split}: mean score of each predicted class in the columns, given each true class in the rows."
         blocks.append(Plot(f"Mean score given the true class, {split}", f"confusion_{split}", description, plots.confusion(classes, given, split)))

@@ -1,9 +1,18 @@
 """The words of a report that depend on the task, on the kind of the examples, and on what the student is measured against."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from jaxkd.results.predictions import PROBE_SUFFIX
 
 RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
 UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
+PROBED_NOTE = "{splits}: scores of a linear probe on frozen vectors, the student's features or the teacher's embedding, fitted for that split alone."
+PROBED = (
+    "{splits}: how far what was learned carries. A linear probe is fitted for that split on frozen vectors, the student's features or the teacher's "
+    "embedding, each its mean over time; for another data set on its training split, else cross-fitted on the split itself in five folds that keep clips "
+    "of one score together."
+)
 _METRICS = {
     "multilabel": "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the "
     "positive and the negative class at the threshold of the config. Labels that are masked do not count. agreement is the share of all labels of all "
@@ -37,11 +46,17 @@ def reference_side(report: dict[str, Any]) -> str:
     return (report["teacher"] or {}).get("reference", "probe")
 
 
+def _probed(splits: Iterable[str], text: str) -> list[str]:
+    """What the splits are that are scored by a probe of their own; nothing where there is none."""
+    probed = [split for split in splits if split.endswith(PROBE_SUFFIX)]
+    return [text.format(splits=" and ".join(probed))] if probed else []
+
+
 def origin_lines(report: dict[str, Any]) -> list[str]:
-    """What must be said of clips that were rendered, beside any score on them; empty for others."""
-    if report["config"]["data"]["source"] != "rendered_instruments":
-        return []
-    return [RENDERED, UNSEEN] if "unseen" in report["results"] else [RENDERED]
+    """What must be said beside any score of a run: of clips that were rendered, and of probes; empty where there is neither."""
+    rendered = report["config"]["data"]["source"] == "rendered_instruments"
+    lines = [RENDERED, *([UNSEEN] if "unseen" in report["results"] else [])] if rendered else []
+    return lines + _probed(report["results"], PROBED_NOTE)
 
 
 def how_to_read_run(report: dict[str, Any]) -> list[str]:
@@ -54,6 +69,7 @@ def how_to_read_run(report: dict[str, Any]) -> list[str]:
         f"{_OF_SIDE[reference_side(report)]}, on the same resampled {unit}s. {independent}The interval is about the {unit}s alone; how much training "
         "varies, only several seeds tell (--mode=compare).",
         "valid was used to choose the checkpoint; test and unseen were read once, at the end.",
+        *_probed(report["results"], PROBED),
         *([_DIAGNOSTICS.format(units=f"{unit}s")] if report.get("diagnostics") else []),
     ]
 
@@ -62,8 +78,8 @@ def how_to_read_comparison(report: dict[str, Any]) -> list[str]:
     """Paragraphs below a comparison."""
     unit = unit_of(report)
     return [
-        "Each method was trained once a seed; mean and std (the sample standard deviation) are over those runs. kind is reference for a row without a "
-        "student, such as the teacher or its probe.",
+        "A row is a method, or a variant: a method with settings of its own. Each was trained once a seed; mean and std (the sample standard deviation) are "
+        "over those runs. kind is reference for a row without a student, such as the teacher or its probe.",
         f"The difference is the method's mean minus that of the method it is compared with. Its 95 % interval comes from a bootstrap that resamples {unit}s "
         f"and, independently, seeds, with the same draws on both sides: paired by {unit}, and by seed (a reference counts as the mean of its runs). With few "
         "seeds the part of the spread that comes from training is underestimated.",
@@ -72,4 +88,5 @@ def how_to_read_comparison(report: dict[str, Any]) -> list[str]:
         "Calibration, agreement, teachers: means over the runs, without intervals. ece is the expected calibration error, brier the squared difference of "
         "probabilities and label; lower is better. _scaled: after one temperature, fitted on valid. agreement is the share of predictions that are the "
         "teacher's; a teacher that was trained for one method, as that of subclass_distillation, has a score of its own.",
+        *_probed(report["clips"], PROBED),
     ]

@@ -9,16 +9,19 @@ import jax.numpy as jnp
 
 from jaxkd import data, lelp, methods, students, teachers
 from jaxkd.data.fetch import fetch
+from jaxkd.data.fewer_labels import fewer_labels
 from jaxkd.data.hashed_words import HashedWords
 from jaxkd.data.loader import TrainLoader
+from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import embed_dataset, store_identity
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.errors import ConfigError
+from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import sha256_json
+from jaxkd.metrics import evaluated_classes
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
@@ -44,6 +47,7 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
     if config.method == "oracle" and not dataset.fine_classes:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
     inputs = student_inputs(config, dataset, cache_dir)
+    other = load_other(config, dataset, cache_dir) if config.other.source else None
     if config.method not in methods.REFERENCES:
         # refuses parts that do not fit and a batch that is too large before anything is embedded
         require_dimensions(config, dataset, inputs)
@@ -51,6 +55,8 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
     if config.teacher.classifier == "none":
         store, notes = _stores(config, dataset, cache_dir)
         prepared = Prepared(dataset, inputs, store, notes=notes)
+        if other is not None:
+            prepared = prepared._replace(other=Prepared(other, inputs._replace(source=other), _stores(config, other, cache_dir)[0]))
     else:
         if dataset.task != "multiclass" and config.method in methods.ONE_CLASS:
             raise ConfigError(f"method {config.method!r} is for one class an example, but {dataset.name} is {dataset.task} data: take kd or lelp.")
@@ -65,9 +71,9 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
 
 
 def load_dataset(config: Any, cache_dir: Path) -> Any:
-    """The data set of a config, with augmented views of its training images if the config asks for them."""
-    dataset = data.prepare(config.data, cache_dir)
+    """The data set of a config, with fewer labels or augmented views of its training images if the config asks for them."""
     settings = config.data
+    dataset = fewer_labels(data.prepare(settings, cache_dir), settings.label_share, settings.seed)
     if settings.tfds_dir:
         from jaxkd.data.tfds_builder import write_tfds
 
@@ -76,6 +82,27 @@ def load_dataset(config: Any, cache_dir: Path) -> Any:
         clean = settings.view_targets == "clean"
         return Views(dataset, views=settings.views, pad=settings.view_pad, flip=settings.view_flip, seed=settings.seed, clean_targets=clean)
     return dataset
+
+
+def load_other(config: Any, dataset: Any, cache_dir: Path) -> Any:
+    """The data set of `config.other` with the classes of `dataset`.
+
+    Raises:
+      ConfigError: its examples are not what the student takes, or its classes do not fit `config.other.classes`.
+      DataError: no class can be scored on its test split.
+    """
+    theirs = data.prepare(other_config(config), cache_dir)
+    kinds = [(one.modality, one.task, one.sample_rate, one.input_shape) for one in (dataset, theirs)]
+    if kinds[0] != kinds[1] or dataset.task != "multilabel":
+        raise ConfigError(
+            f"config.other.source {theirs.name} holds {kinds[1]}, but the student takes {kinds[0]} (kind, task, sample rate, shape): "
+            "both must be multi-label and of one rate and length; let that source make its clips at data.sample_rate and data.clip_seconds."
+        )
+    mapped = in_our_classes(theirs, dataset.classes, checked_pairs(class_pairs(config.other.classes), theirs.classes, dataset.classes))
+    ids = mapped.splits["test"]
+    if not evaluated_classes(mapped.labels(ids), mapped.label_mask(ids)).any():
+        raise DataError(f"none of our classes has both a positive and a negative among the {len(ids)} test rows of {theirs.name}: see config.other.classes.")
+    return mapped
 
 
 def student_inputs(config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
@@ -116,7 +143,7 @@ def frozen_teacher(choice: Choice, dataset: Any, cache_dir: Path) -> teachers.Te
 
 
 def _embedded(dataset: Any) -> Any:
-    return dataset.embedded if isinstance(dataset, Views) else dataset
+    return dataset.embedded if isinstance(dataset, Views) else dataset.fully_labelled
 
 
 def frozen_store(config: Any, choice: Choice, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore, dict[str, str]]:
@@ -125,7 +152,7 @@ def frozen_store(config: Any, choice: Choice, dataset: Any, cache_dir: Path) -> 
     if choice.name == precomputed.NAME:
         store = _embed(config, teacher, precomputed.Ids(_embedded(dataset)), cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
         return store, {f"embeddings in {choice.archive}": teacher.note} if teacher.note else {}
-    store = _embed(config, teacher, dataset, cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
+    store = _embed(config, teacher, dataset.fully_labelled, cache_dir, EMBED_BATCH[dataset.modality], dtype=config.store.dtype)
     if teachers.resamples(choice.name) and "resampled_from" in teacher.preprocessing:
         return store, {f"clips for {choice.name}": f"resampled from {dataset.sample_rate} Hz to {teacher.native_rate} Hz ({METHOD})"}
     if not hasattr(teacher, "max_tokens"):

@@ -44,6 +44,7 @@ class Prepared(NamedTuple):
       targets: what the method precomputed, or None.
       notes: remarks on the teacher for the report.
       frames: the embeddings of the pretrained network below a trained classifier, for the methods that take those; None where `store` is what a method takes.
+      other: another data set that the trained student is tested on, with the classes of `dataset`, or None.
     """
 
     dataset: Dataset
@@ -53,6 +54,7 @@ class Prepared(NamedTuple):
     targets: Table | None = None
     notes: Mapping[str, str] = MappingProxyType({})
     frames: EmbeddingStore | None = None
+    other: "Prepared | None" = None
 
     def embedding(self) -> EmbeddingStore | JoinedStore | None:
         """The store of the embedding that the batches of a method carry."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 
@@ -78,12 +79,13 @@ def fit_probe(train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.
     mean, std = embedding.mean(axis=0), embedding.std(axis=0)
     std = np.where(std > 0, std, np.float32(1))
     best, best_score = None, -1.0
+    rows = (embedding - mean) / std
     for inverse_penalty in INVERSE_PENALTIES:
-        rows = (embedding - mean) / std
-        if task == "multiclass":
-            kernel, bias = _fit_classes(rows, train[1][known], inverse_penalty)
-        else:
-            kernel, bias = _fit(rows, train[1][known], train[2][known], inverse_penalty)
+        with threadpool_limits(1):  # threads cost more than they give for so few rows
+            if task == "multiclass":
+                kernel, bias = _fit_classes(rows, train[1][known], inverse_penalty)
+            else:
+                kernel, bias = _fit(rows, train[1][known], train[2][known], inverse_penalty)
         probe = Probe(mean, std, kernel, bias, inverse_penalty, task)
         scores = probe.scores(valid[0].astype(np.float32))
         score = multiclass_metrics(valid[1], scores, valid[2])["accuracy"] if task == "multiclass" else multilabel_metrics(valid[1], scores, valid[2])["map"]

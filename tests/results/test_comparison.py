@@ -113,6 +113,30 @@ def test_a_method_is_never_ranked_against_its_own_copy(runs, tmp_path):
     assert sum(line[-3:] == ["not", "ranked", "baseline"] for line in lines) == 9
 
 
+def test_variants_of_a_method_are_rows_of_their_own_whatever_their_teacher(runs, tmp_path):
+    other = []
+    for seed in SEEDS:
+        workdir = tmp_path / f"wide-{seed}"
+        shutil.copytree(runs[3 + seed], workdir)
+        report = json.loads((workdir / "report.json").read_text())
+        report["config"]["teacher"] = {"name": "other"}
+        write_json(workdir / "report.json", report | {"method": "compressed", "teacher": report["teacher"] | {"name": "other"}})
+        other.append(workdir)
+    names = ["compressed"] * 3 + ["wide"] * 3
+    variants = {"wide": ("compressed", "teacher.name=other"), "absent": ("compressed", "seed=1")}
+    report = write_comparison([*runs[6:9], *other], tmp_path / "out", names=names, reference="compressed", variants=variants)
+    assert report["variants"] == {"wide": {"method": "compressed", "settings": ["teacher.name=other"]}}
+    assert [run["method"] for run in report["runs"]] == names
+    direct = write_comparison(runs[3:], tmp_path / "direct")
+    for metric in ("map", "roc_auc", "f1_macro"):
+        ours, theirs = row_of(report, "wide", "test", metric), row_of(direct, "baseline", "test", metric)
+        assert ours["values"] == theirs["values"]
+        assert ours["versus"]["compressed"] == theirs["versus"]["compressed"]
+    assert "teacher.name" not in "".join(note for note in report["notes"] if "differ not only" in note)
+    screen = screen_table(report)
+    assert "Variants" in screen and "teacher.name=other" in screen
+
+
 def test_page_markdown_and_screen_hold_every_mean_and_difference(compared):
     folder, report = compared
     page, markdown, screen = "".join(Page((folder / "report.html").read_text()).text), (folder / "report.md").read_text(), screen_table(report)

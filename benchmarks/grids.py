@@ -1,0 +1,85 @@
+"""Grids of configs/audio.py: run, and kept as a small table with the machine, the versions, the date and the settings that it came from."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tuning import applied
+from configs.audio import get_config
+from jaxkd import pipeline
+from jaxkd.config import fingerprint
+from jaxkd.files import default_cache_dir, read_json, write_json, write_text
+from jaxkd.results import numbers
+from jaxkd.results.document import Document, Table, Text, to_markdown
+
+RESULTS = Path(__file__).parent / "results"
+PIVOTS = ("baseline", "east", "compressed")
+"""Rows that the others are compared with in the table."""
+
+
+def grid_config(grid: str, *, runlocal: bool = False, seeds: int | None = None) -> Any:
+    """The config of a grid, in tiny sizes or with the first seeds only if asked."""
+    config = get_config(f"grid={grid}" + (",runlocal" if runlocal else ""))
+    if seeds is not None:
+        config.compare.seeds = tuple(range(seeds))
+    return config
+
+
+def run_grid(config: Any, workdir: Path) -> dict[str, Any]:
+    """Runs what is not done yet of a grid, with the settings that were chosen in the workdir; returns report.json of the comparison."""
+    applied(config, workdir)
+    pipeline.check(config)
+    return pipeline.compare(config, workdir, default_cache_dir())
+
+
+def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str, command: str, out: Path = RESULTS) -> list[dict[str, Any]]:
+    """Keeps the rows of a grid as `out/NAME.json` and `out/NAME.md`; returns them: all splits but the validation split."""
+    rows = [
+        {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std")} | {"minus": {pivot: row["versus"].get(pivot) for pivot in PIVOTS}}
+        for row in report["rows"]
+        if row["split"] != "valid"
+    ]
+    environment = read_json(workdir / "environment.json")
+    about = {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
+        "versions": environment["versions"],
+        "clips": report["clips"],
+        "seeds": list(config.compare.seeds),
+        "variants": list(config.compare.variants),
+        "settings": list(config.compare.settings),
+    }
+    write_json(out / f"{name}.json", {**about, "rows": rows})
+    write_text(out / f"{name}.md", to_markdown(_document(name, about, rows)))
+    return rows
+
+
+def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
+    blocks: list[Any] = [Text("How it came about", [f"{field}: {text}" for field, text in numbers.flat_lines(about)])]
+    for split, metric in dict.fromkeys((row["split"], row["metric"]) for row in rows):
+        of_table = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
+        pivots = [pivot for pivot in PIVOTS if any(row["minus"][pivot] for row in of_table)]
+        cells = [
+            [row["method"], str(row["n"]), f"{numbers.score(row['mean'])} ± {numbers.score(row['std'])}", *(_gap(row["minus"][pivot]) for pivot in pivots)]
+            for row in of_table
+        ]
+        blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
+    star = "A star: the 95 % interval, paired by clip and by seed, leaves zero out."
+    return Document(name, f"{about['date']}; {len(about['seeds'])} seeds. {star}", blocks)
+
+
+def _gap(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return numbers.ABSENT
+    return numbers.with_interval(cell["difference"], cell["ci95"], signed=True) + (" *" if cell["ranked"] else "")
+
+
+def _processor() -> str:
+    """The name of the processor, as Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())

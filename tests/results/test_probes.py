@@ -1,0 +1,83 @@
+"""The probes on splits that training never heard: folds by group, no row scored by a probe that saw its group, and the case with a training split."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxkd.data.dataset import Split, write_dataset
+from jaxkd.files import sha256_json
+from jaxkd.metrics import multilabel_metrics
+from jaxkd.results.examples import Examples
+from jaxkd.results.probes import FOLDS, fit_on, probe_scores, probed_examples
+from jaxkd.training.probe import fit_probe
+
+ROWS, GROUPS = 60, 12
+
+
+def make(path, *, rows=ROWS, groups=GROUPS, seed=0) -> Any:
+    """Prepared data of two classes, whose vectors in `vectors` tell the classes; rows are excerpts of `groups` scores."""
+    rng = np.random.default_rng(seed)
+    splits, records, vectors = {}, {}, {}
+    for split, count in {"train": 40, "valid": 20, "test": 20, "unseen": rows}.items():
+        ids = [f"{split}/{row}" for row in range(count)]
+        labels = (rng.random((count, 2)) < 0.4).astype(np.float32)
+        splits[split] = Split(ids, np.ones((count, 4), np.int16), labels, rng.random((count, 2)) < 0.9)
+        records[split] = {name: {"score": f"s{row % groups}"} for row, name in enumerate(ids)}
+        found = np.concatenate([2 * labels, np.zeros((count, 3))], axis=1) + rng.normal(size=(count, 5))
+        vectors |= dict(zip(ids, found.astype(np.float32), strict=True))
+    fields = {"name": "small", "fingerprint": sha256_json(seed), "modality": "audio", "task": "multilabel", "notes": {}, "licence": "", "sample_rate": 16000}
+    return SimpleNamespace(dataset=write_dataset(path, classes=("a", "b"), splits=splits, records=records, **fields), vectors=vectors)
+
+
+def represent(data, ids):
+    return np.stack([data.vectors[name] for name in ids])
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make(tmp_path / "data")
+
+
+def test_no_row_is_scored_by_a_probe_that_saw_its_score(data):
+    """Other labels for one score change the scores of other clips and none of its own."""
+    unseen = Examples(data, "unseen")
+    before = probe_scores(unseen, represent)
+    own = np.array([group == "s3" for group in data.dataset.groups(unseen.ids)])
+    assert own.sum() == ROWS / GROUPS
+    labels = unseen.labels.copy()
+    labels[own] = 1 - labels[own]
+    data.dataset._arrays["unseen.labels"] = labels
+    after = probe_scores(unseen, represent)
+    np.testing.assert_array_equal(after[own], before[own])
+    assert (after[~own] != before[~own]).any()
+
+
+def test_finds_what_the_vectors_tell_and_nothing_where_they_tell_nothing(data):
+    unseen = Examples(data, "unseen")
+    informed = multilabel_metrics(unseen.labels, probe_scores(unseen, represent), unseen.label_mask)["roc_auc"]
+    noise = np.random.default_rng(1).normal(size=(ROWS, 40)).astype(np.float32)
+    blind = multilabel_metrics(unseen.labels, probe_scores(unseen, lambda data, ids: noise), unseen.label_mask)["roc_auc"]
+    assert informed > 0.85
+    assert blind < 0.7
+
+
+def test_with_a_training_split_the_probe_is_fitted_there(data):
+    test, dataset = Examples(data, "test"), data.dataset
+    train, valid = ((represent(data, ids), dataset.labels(ids), dataset.label_mask(ids)) for ids in (dataset.splits["train"], dataset.splits["valid"]))
+    expected = fit_probe(train, valid)
+    np.testing.assert_array_equal(probe_scores(test, represent), expected.scores(represent(data, test.ids)))
+    assert fit_on(data, represent).inverse_penalty == expected.inverse_penalty
+
+
+def test_splits_that_are_too_small_are_named_and_left_out(tmp_path, data):
+    examples = {split: Examples(data, split) for split in ("valid", "test", "unseen")} | {"unseen_other": Examples(make(tmp_path / "other"), "test")}
+    probed, missing = probed_examples(examples)
+    assert {name: (of.split, of.data is data) for name, of in probed.items()} == {"unseen_probe": ("unseen", True), "unseen_other_probe": ("test", False)}
+    assert not missing
+    few = make(tmp_path / "few", groups=FOLDS - 1)
+    probed, missing = probed_examples({"unseen": Examples(few, "unseen")})
+    assert not probed and "unseen is too small for 5 folds" in missing["unseen_probe"]
+    data.dataset.task = "multiclass"
+    assert probed_examples({"unseen": Examples(data, "unseen")}) == ({}, {})
