@@ -12,7 +12,7 @@ from jaxkd.data.fetch import fetch
 from jaxkd.data.fewer_labels import fewer_labels
 from jaxkd.data.hashed_words import HashedWords
 from jaxkd.data.loader import TrainLoader
-from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config
+from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config, other_split
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
@@ -98,6 +98,8 @@ def load_other(config: Any, dataset: Any, cache_dir: Path) -> Any:
             f"config.other.source {theirs.name} holds {kinds[1]}, but the student takes {kinds[0]} (kind, task, sample rate, shape): "
             "both must be multi-label and of one rate and length; let that source make its clips at data.sample_rate and data.clip_seconds."
         )
+    if other_split(config) in dataset.splits:
+        raise ConfigError(f"the data has a split {other_split(config)!r} of its own: give the other data set another config.other.name.")
     mapped = in_our_classes(theirs, dataset.classes, checked_pairs(class_pairs(config.other.classes), theirs.classes, dataset.classes))
     ids = mapped.splits["test"]
     if not evaluated_classes(mapped.labels(ids), mapped.label_mask(ids)).any():
