@@ -95,20 +95,29 @@ def _product(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
     return lax.dot_general(*rows, (((0,), (0,)), ((), ())))
 
 
-def _seen(inputs: jax.Array, cotangent: jax.Array, size: int, stride: int, padding: int) -> list[jax.Array]:
-    """The inputs as each of the k * k taps sees them, [B, H', W', C]."""
-    padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+def _padded(inputs: jax.Array, padding: int) -> jax.Array:
+    return jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+
+def _reach(cotangent: jax.Array, stride: int) -> tuple[int, int]:
+    """Rows and columns from the first to the last position that a tap sees."""
     rows, columns = (stride * (length - 1) + 1 for length in cotangent.shape[1:3])
-    return [padded[:, row : row + rows : stride, column : column + columns : stride] for row in range(size) for column in range(size)]
+    return rows, columns
 
 
 def _shifted_gradient(inputs: jax.Array, cotangent: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
-    """Of any kernel, [k, k, C, D]: one product a tap."""
-    products = [_product(part, cotangent) for part in _seen(inputs, cotangent, size, stride, padding)]
-    return jnp.stack(products).reshape(size, size, *products[0].shape)
+    """Of any kernel, [k, k, C, D]: one product a tap, in a loop, so that one shifted copy of the inputs is in memory at a time."""
+    padded, reach = _padded(inputs, padding), _reach(cotangent, stride)
+
+    def tap(place: jax.Array) -> jax.Array:
+        seen = lax.dynamic_slice(padded, (0, place // size, place % size, 0), (inputs.shape[0], *reach, inputs.shape[-1]))
+        return _product(seen[:, ::stride, ::stride], cotangent)
+
+    return lax.map(tap, jnp.arange(size * size)).reshape(size, size, inputs.shape[-1], -1)
 
 
 def _stacked_gradient(inputs: jax.Array, cotangent: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
-    """Of a kernel on one channel, [k, k, 1, D]: one product for all taps."""
-    seen = jnp.stack([part.ravel() for part in _seen(inputs, cotangent, size, stride, padding)])
-    return (seen @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(size, size, 1, -1)
+    """Of a kernel on one channel, [k, k, 1, D]: one product of the inputs as all taps see them, [k * k, N], and the cotangent."""
+    padded, (rows, columns) = _padded(inputs, padding), _reach(cotangent, stride)
+    seen = [padded[:, row : row + rows : stride, column : column + columns : stride].ravel() for row in range(size) for column in range(size)]
+    return (jnp.stack(seen) @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(size, size, 1, -1)

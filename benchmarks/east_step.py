@@ -1,0 +1,229 @@
+"""One training step of EAsT (arXiv 2306.17424) against the same step in torch: CP-ResNet of 5.5 M parameters, 16 clips of 10 s, PaSST-sized embeddings.
+
+Both sides do the front end of rows and mixup partners with jitter and SpecAugment, the student forward and backward, distance correlation on 62 frames,
+clipping and Adam with coupled decay; the parts are timed apart too. The sides take turns within each repeat, in processes of their own, and the ratio is
+that of a repeat: jaxkd / torch. `--threads 1` keeps both to one processor; the ratio of processor seconds then tells the same on a machine with other load.
+The claim: at most 1.3 times the time of torch.
+
+Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 6 minutes, 8 GB of memory)
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd import methods, students
+from jaxkd.config import default_config
+from jaxkd.data.dataset import Split, write_dataset
+from jaxkd.data.loader import TrainLoader
+from jaxkd.data.transforms import audio_transform, mixup
+from jaxkd.embeddings import EmbeddingStore
+from jaxkd.frontend import EAST_OPENMIC
+from jaxkd.losses import EAST_EPS, align_time, distance_correlation_loss
+from jaxkd.methods.method import Context
+from jaxkd.models.convolution import convolve
+from jaxkd.parallel import Devices, row_keys
+from jaxkd.recipes import east_openmic
+from jaxkd.training.optimiser import make_optimiser
+from jaxkd.training.state import initial_state
+from jaxkd.training.step import Experiment, Normalisation, train_step
+from jaxkd.types import TeacherSide
+
+LIMIT = 1.3
+BATCH, SAMPLES, LABELS, FRAMES, DIM, CLIPS = 16, 320_000, 20, 11, 768, 128
+PARTS = ("front_end", "student", "distance", "optimiser", "loader", "conv_3x3", "conv_1x1", "step")
+CONVOLUTIONS = {"conv_3x3": (125, 16, 128, 3), "conv_1x1": (62, 8, 512, 1)}
+"""Frames, bands, channels and kernel of one convolution, forward and backward, as stages 1 and 3 have them."""
+
+
+def write_clips(folder: Path) -> TrainLoader:
+    """Noise in place of clips and embeddings, in jaxkd's forms and as one .npy each; the loader of the first."""
+    rng = np.random.default_rng(0)
+    ids = [f"clip{number}" for number in range(CLIPS)]
+    audio = rng.integers(-9000, 9000, (CLIPS, SAMPLES)).astype(np.int16)
+    embedding = rng.standard_normal((CLIPS, FRAMES, DIM)).astype(np.float32)
+    labels, mask = rng.integers(0, 2, (CLIPS, LABELS)).astype(np.float32), rng.uniform(size=(CLIPS, LABELS)) < 0.1
+    mask[:, 0] = True
+    split = Split(ids, audio, labels * mask, mask)
+    dataset = write_dataset(
+        folder / "dataset",
+        name="noise",
+        fingerprint="0",
+        modality="audio",
+        task="multilabel",
+        classes=[str(label) for label in range(LABELS)],
+        splits={"train": split},
+        notes={},
+        licence="none",
+        sample_rate=32_000,
+    )
+    writer = EmbeddingStore.create(folder / "store", identity={"teacher": "noise"}, dim=DIM, dtype="float32", shard_rows=CLIPS)
+    writer.append(ids, embedding)
+    store = writer.finish()
+    for number in range(CLIPS):
+        np.save(folder / f"audio{number}.npy", audio[number])
+        np.save(folder / f"embedding{number}.npy", embedding[number])
+    return TrainLoader(dataset, dataset, TeacherSide(embedding=store), batch_size=BATCH, unlabelled_ratio=0, mixup_alpha=0.3, seed=0)
+
+
+def parts(loader: TrainLoader) -> dict[str, Callable[[], Any]]:
+    """What is timed on jaxkd's side, compiled."""
+    config = default_config()
+    config.method = "east"
+    east_openmic(config, teacher="passt", train_clips=CLIPS)
+    method = methods.build("east", config, Context("multilabel", LABELS, np.full(CLIPS, -1, np.int32)))
+    student, optimiser = students.build("cp_resnet", num_outputs=LABELS), make_optimiser(config.training, method)
+    transform = audio_transform(EAST_OPENMIC, fmin_jitter=20, fmax_jitter=2000, frequency_mask=48, time_mask=192)
+    experiment = Experiment(student, method, optimiser, transform, Normalisation(np.float32(0), np.float32(1)), "or", 0)
+    devices = Devices.all()
+    batch = loader.batch(0)
+    on_device = devices.shard(batch)
+
+    @jax.jit
+    def front_end(batch: Any) -> Any:
+        keys = [row_keys(jax.random.key(place), BATCH, None) for place in range(2)]
+        rows, partners = (part._replace(inputs=transform(own, part.inputs)) for own, part in zip(keys, (batch.rows, batch.partners), strict=True))
+        return mixup(rows, partners, batch.mixup_weight, mask="or")
+
+    rows = front_end(on_device)
+    example = jax.tree.map(lambda x: x[:1], rows)
+    holder = {"state": devices.replicate(initial_state(jax.random.key(0), student, method, optimiser, example))}
+
+    @jax.jit
+    def student_gradient(params: Any, statistics: Any, rows: Any) -> Any:
+        def loss(params: Any) -> Any:
+            outputs, after = student.apply({"params": params["student"], "batch_stats": statistics}, rows.inputs, train=True, mutable=["batch_stats"])
+            assert method.auxiliary is not None
+            auxiliary = method.auxiliary.apply({"params": {}}, outputs, rows)
+            return method.losses(outputs, auxiliary, rows, None)["loss"], after
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    params, statistics = jax.tree.map(jnp.copy, (holder["state"].params, holder["state"].batch_stats))
+    optimiser_state = jax.tree.map(jnp.copy, holder["state"].optimiser_state)
+    features, embedding = jax.random.normal(jax.random.key(1), (BATCH, 62, 512)), on_device.rows.embedding
+
+    @jax.jit
+    def distance_gradient(features: Any, embedding: Any) -> Any:
+        return jax.value_and_grad(lambda x: distance_correlation_loss(*align_time(x, embedding, embedding_expand=6), group_size=BATCH, eps=EAST_EPS))(features)
+
+    update = jax.jit(lambda gradients, state, params: optimiser.update(gradients, state, params))
+    whole = devices.compile(lambda state, batch, axis_name: train_step(experiment, state, batch, axis_name=axis_name), donate_state=True)
+
+    def step() -> Any:
+        holder["state"], terms = whole(holder["state"], devices.shard(batch))
+        return terms
+
+    convolutions = {name: convolution(*sizes) for name, sizes in CONVOLUTIONS.items()}
+    return {
+        **convolutions,
+        "front_end": lambda: front_end(on_device),
+        "student": lambda: student_gradient(params, statistics, rows),
+        "distance": lambda: distance_gradient(features, embedding),
+        "optimiser": lambda: update(params, optimiser_state, params),
+        "loader": lambda: loader.batch(1),
+        "step": step,
+    }
+
+
+def convolution(frames: int, bands: int, channels: int, size: int) -> Callable[[], Any]:
+    """Value and both gradients of one convolution."""
+    inputs = jax.random.normal(jax.random.key(0), (BATCH, frames, bands, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, channels))
+
+    @jax.jit
+    def value_and_gradients(inputs: Any, kernel: Any) -> Any:
+        value, vjp = jax.vjp(lambda x, k: convolve(x, k, 1, size // 2), inputs, kernel)
+        return value, vjp(inputs)
+
+    return lambda: value_and_gradients(inputs, kernel)
+
+
+def timed(call: Callable[[], Any]) -> dict[str, float]:
+    """Seconds of one call, of the clock and of the processors."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(call())
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def serve(folder: Path) -> None:
+    """Answers as the torch side does: the name of a part in, one JSON line out."""
+    calls = parts(write_clips(folder))
+    for line in sys.stdin:
+        part = line.strip()
+        answer = {"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024} if part == "peak" else timed(calls[part])
+        print(json.dumps(answer), flush=True)
+
+
+def ask(side: subprocess.Popen[str], part: str) -> dict[str, float]:
+    """One answer of a side."""
+    assert side.stdin is not None and side.stdout is not None
+    side.stdin.write(f"{part}\n")
+    side.stdin.flush()
+    return json.loads(side.stdout.readline())
+
+
+def main() -> None:
+    """Prints the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    settings = parser.parse_args()
+    if settings.serve:
+        serve(settings.serve)
+        return
+    if settings.threads:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
+    seconds: dict[str, dict[str, list[dict[str, float]]]] = {part: {"jaxkd": [], "torch": []} for part in settings.parts}
+    with tempfile.TemporaryDirectory(prefix="jaxkd-east-") as folder:
+        ours = [sys.executable, "-m", "benchmarks.east_step", "--peer-python=-", f"--serve={folder}"]
+        theirs = [settings.peer_python, "benchmarks/east_step_torch.py", folder, str(CLIPS), str(settings.threads)]
+        sides = {}
+        for name, command in (("jaxkd", ours), ("torch", theirs)):
+            sides[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for part in settings.parts:
+                ask(sides[name], part)
+        for _ in range(settings.repeats):
+            for part in settings.parts:
+                for name, side in sides.items():
+                    seconds[part][name].append(ask(side, part))
+        peaks = {name: ask(side, "peak")["mb"] for name, side in sides.items()}
+        for side in sides.values():
+            side.communicate()
+    figures: dict[str, Any] = {"peak_mb": peaks, "peak_ratio": peaks["jaxkd"] / peaks["torch"]}
+    print(f"{'part':<12}{'jaxkd s':>10}{'torch s':>10}{'ratio':>8}{'range':>16}   and of processor seconds")
+    for part in settings.parts:
+        cells, figures[part] = [], {}
+        for kind in ("wall_s", "cpu_s"):
+            ratios = [one[kind] / other[kind] for one, other in zip(seconds[part]["jaxkd"], seconds[part]["torch"], strict=True)]
+            middle = {name: statistics.median(answer[kind] for answer in answers) for name, answers in seconds[part].items()}
+            figures[part][kind] = {**middle, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+            cells.append(f"{middle['jaxkd']:>10.3f}{middle['torch']:>10.3f}{statistics.median(ratios):>8.2f}{min(ratios):>8.2f}{max(ratios):>8.2f}")
+        print(f"{part:<12}" + "   ".join(cells))
+    print(f"peak memory {peaks['jaxkd']:.0f} MB against {peaks['torch']:.0f} MB: {figures['peak_ratio']:.2f}")
+    kind = "cpu_s" if settings.threads == 1 else "wall_s"
+    ratio = figures[settings.parts[-1]][kind]["ratio"]
+    print(
+        json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures, "limit": LIMIT, "reached": ratio <= LIMIT})
+    )
+    sys.exit(ratio > LIMIT)
+
+
+if __name__ == "__main__":
+    main()
