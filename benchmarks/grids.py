@@ -12,7 +12,7 @@ from jaxkd import pipeline
 from jaxkd.config import fingerprint
 from jaxkd.files import default_cache_dir, read_json, write_json, write_text
 from jaxkd.results import numbers
-from jaxkd.results.document import Document, Table, Text, to_markdown
+from jaxkd.results.document import Document, Table, to_markdown
 
 RESULTS = Path(__file__).parent / "results"
 PIVOTS = ("baseline", "east", "compressed")
@@ -53,13 +53,13 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "variants": list(config.compare.variants),
         "settings": list(config.compare.settings),
     }
-    write_json(out / f"{name}.json", {**about, "rows": rows})
+    write_json(out / f"{name}.json", _rounded({**about, "rows": rows}))
     write_text(out / f"{name}.md", to_markdown(_document(name, about, rows)))
     return rows
 
 
 def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
-    blocks: list[Any] = [Text("How it came about", [f"{field}: {text}" for field, text in numbers.flat_lines(about)])]
+    blocks: list[Any] = []
     for split, metric in dict.fromkeys((row["split"], row["metric"]) for row in rows):
         of_table = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
         pivots = [pivot for pivot in PIVOTS if any(row["minus"][pivot] for row in of_table)]
@@ -68,8 +68,17 @@ def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> D
             for row in of_table
         ]
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
-    star = "A star: the 95 % interval, paired by clip and by seed, leaves zero out."
-    return Document(name, f"{about['date']}; {len(about['seeds'])} seeds. {star}", blocks)
+    blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(about)], label_columns=2))
+    return Document(name, f"{about['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out.", blocks)
+
+
+def _rounded(value: Any) -> Any:
+    """The value with floats to four decimals."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _gap(cell: dict[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from jaxkd.results.uncertainty import metrics_of
 from jaxkd.results.wording import how_to_read_comparison, task_of, unit_of
 
 IN_QUESTION = "lelp"
+MOST_NAMES = 3
 
 
 def _verdict(cell: dict[str, Any] | None) -> str:
@@ -49,8 +50,7 @@ def _tables(report: dict[str, Any]) -> list[Table]:
             cell = row["versus"].get(report["reference"])
             spread = f"{numbers.score(row['mean'])} ± {numbers.score(row['std'])}"
             gap = numbers.with_interval(cell["difference"], cell["ci95"], signed=True) if cell else numbers.ABSENT
-            open_against = ", ".join(other for other, versus in row["versus"].items() if not versus["ranked"]) or numbers.ABSENT
-            rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), open_against])
+            rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), _not_ranked_against(row["versus"])])
         tables.append(Table(f"{split} ({number} {unit_of(report)}s)", header, rows, label_columns=3))
     beside = beside_table(report)
     return [*_variants_table(report), *tables, *([beside] if beside else [])]
@@ -60,6 +60,12 @@ def _variants_table(report: dict[str, Any]) -> list[Table]:
     """What the rows are that carry a name of their own."""
     rows = [[name, variant["method"], ", ".join(variant["settings"])] for name, variant in report["variants"].items()]
     return [Table("Variants", ["row", "method", "settings"], rows, label_columns=3)] if rows else []
+
+
+def _not_ranked_against(versus: dict[str, dict[str, Any]]) -> str:
+    """Their names, or how many there are where the names would make the table too wide; all pairs stand in a table of their own."""
+    others = [other for other, cell in versus.items() if not cell["ranked"]]
+    return f"{len(others)} of {len(versus)}" if len(others) > MOST_NAMES else ", ".join(others) or numbers.ABSENT
 
 
 def screen_table(report: dict[str, Any]) -> str:

@@ -137,6 +137,14 @@ def test_variants_of_a_method_are_rows_of_their_own_whatever_their_teacher(runs,
     assert "Variants" in screen and "teacher.name=other" in screen
 
 
+def test_many_rows_that_are_not_ranked_are_counted(runs, tmp_path):
+    names = ["compressed", "one", "two", "three", "four"]
+    screen = screen_table(write_comparison([runs[6]] * len(names), tmp_path, names=names, reference="compressed"))
+    lines = [line.split() for line in screen.splitlines() if "student" in line.split()]
+    assert len(lines) == 45  # names, splits, metrics
+    assert all(line[-3:] == ["4", "of", "4"] for line in lines)
+
+
 def test_page_markdown_and_screen_hold_every_mean_and_difference(compared):
     folder, report = compared
     page, markdown, screen = "".join(Page((folder / "report.html").read_text()).text), (folder / "report.md").read_text(), screen_table(report)
