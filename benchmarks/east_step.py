@@ -5,7 +5,7 @@ clipping and Adam with coupled decay; the parts are timed apart too. The sides t
 that of a repeat: jaxkd / torch. `--threads 1` keeps both to one processor; the ratio of processor seconds then tells the same on a machine with other load.
 The claim: at most 1.3 times the time of torch.
 
-Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 6 minutes, 8 GB of memory)
+Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 6 minutes, 10 GB of memory)
 """
 
 import argparse
