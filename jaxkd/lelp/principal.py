@@ -14,6 +14,8 @@ from jaxkd.types import Array
 RANK_TOLERANCE = 8 * float(np.finfo(np.float32).eps)
 """A direction counts if its variance exceeds this share of the class's total variance (null space or not): below it is rounding."""
 
+ROWS_MULTIPLE = 256
+
 NEIGHBOURS = 8
 """Eigenvectors beyond twice the wanted ones that are refined together with them, so that close eigenvalues are told apart."""
 
@@ -79,7 +81,7 @@ def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> li
 
 
 def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
-    """Right singular vectors of (H_c - mean) N, by SVD in float32; keeps all rows in memory.
+    """Right singular vectors of (H_c - mean) N, by `jnp.linalg.svd` in float32; keeps all rows in memory.
 
     Args:
       batches: pairs of embeddings [n, D] and class ids [n].
@@ -105,10 +107,11 @@ def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: n
         degrees = max(count - 1, 1)
         total = float(np.sum(np.square(own))) / degrees
         unit = project_out(basis, own.T).T / np.sqrt(total * degrees or 1.0)
-        # NumPy's, because XLA's would be compiled anew for the number of rows of each class
-        _, singular, vectors = np.linalg.svd(unit.astype(np.float32), full_matrices=False)
-        variances = np.square(singular.astype(np.float64)) * total
-        found.append(_select(int(count), mean, variances, vectors.T, total, wanted, basis))
+        # rows of zeros change no right singular vector, and classes of like size share one compiled program
+        padded = np.pad(unit.astype(np.float32), ((0, -len(unit) % ROWS_MULTIPLE), (0, 0)))
+        _, singular, vectors = jnp.linalg.svd(padded, full_matrices=False)
+        variances = np.square(np.asarray(singular, np.float64)) * total
+        found.append(_select(int(count), mean, variances, np.asarray(vectors).T, total, wanted, basis))
     return found
 
 
