@@ -192,10 +192,13 @@ def label_curves(panels: dict[str, dict[str, tuple[list[float], list[float], lis
     """
     figure, axes = _figure(9.0, 3.4, 1, len(panels))
     for panel, (title, lines) in zip(axes, panels.items(), strict=True):
-        for (method, (shares, means, spreads)), colour in zip(lines.items(), PALETTE, strict=False):
-            panel.errorbar(shares, means, yerr=spreads, label=method, color=colour, marker="o", markersize=4, linewidth=1.6, capsize=2)
+        for place, ((method, (shares, means, spreads)), colour) in enumerate(zip(lines.items(), PALETTE, strict=False)):
+            beside = [share + place - (len(lines) - 1) / 2 for share in shares]  # so that the bars of equal shares do not hide each other
+            panel.errorbar(beside, means, yerr=spreads, label=method, color=colour, marker="o", markersize=4, linewidth=1.6, capsize=2)
+            panel.set_xticks(shares)
         _label(panel, title, "labels, %", "score")
-        panel.legend(loc="lower right", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=9)
     return figure
 
 
