@@ -191,6 +191,19 @@ def test_shipped_configs_are_good():
         pipeline.check(load_config("audio", argument))
 
 
+@pytest.mark.parametrize("teacher", ["MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg"])
+def test_the_released_taggers_can_be_fine_tuned(teacher):
+    for method in ("teacher", "compressed", "lelp"):
+        config = load_config("audio", f"method={method},teacher={teacher},classifier=finetuned")
+        pipeline.check(config)
+        for name in members.rows(config):
+            pipeline.check(members.member(config, name, 0))
+    own = {name: members.member(config, name, 0).teacher.classifier for name in ("probe", "compressed_frozen", "compressed", "east")}
+    assert own == {"probe": "none", "compressed_frozen": "none", "compressed": "finetuned", "east": "finetuned"}
+    with pytest.raises(ConfigError, match="aisfx cannot be trained here: choose one of minilm, MTT_musicnn"):
+        pipeline.check(load_config("audio", "teacher=aisfx,classifier=finetuned"))
+
+
 @pytest.mark.parametrize("classifier", ["linear", "mlp"])
 @pytest.mark.parametrize("method", [*methods.METHODS, *methods.REFERENCES])
 def test_audio_takes_every_method_that_fits_many_labels(method, classifier):

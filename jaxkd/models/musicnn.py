@@ -30,6 +30,25 @@ MTT_VGG_POOLS: Pools = (((4, 1), (2, 2)), ((2, 2), (2, 2)), *_LAST_POOLS)
 MSD_VGG_POOLS: Pools = (((4, 1), (4, 1)), ((1, 4), (1, 4)), *_LAST_POOLS)
 
 
+_UNREAD = {
+    **dict.fromkeys(("max_mean_pool", "max_pool", "mean_pool"), ("pool_norm", "penultimate", "output")),
+    **dict.fromkeys(("penultimate", "pool5"), ("output",)),
+}
+
+
+def pick_embedding(outputs: Mapping[str, Array], embedding: str) -> jax.Array:
+    """One embedding of what a network returned, [P, D]: an output by name, or "max_mean_pool", both pools interleaved by channel (max, mean, max, ...)."""
+    if embedding == "max_mean_pool":
+        pools = jnp.stack([outputs["max_pool"], outputs["mean_pool"]], axis=-1)
+        return pools.reshape(pools.shape[0], -1)
+    return outputs[embedding]
+
+
+def read_blocks(params: Params, embedding: str) -> set[str]:
+    """The blocks that an embedding depends on."""
+    return set(params) - set(_UNREAD.get(embedding, ()))
+
+
 def _normalise(values: Array, block: Block) -> jax.Array:
     scale = block["gamma"] / jnp.sqrt(block["variance"] + BATCH_NORM_EPSILON)
     return values * scale + (block["beta"] - block["mean"] * scale)

@@ -9,6 +9,12 @@ from jaxkd.results.document import Table
 from jaxkd.results.uncertainty import metrics_of
 from jaxkd.results.wording import reference_side, task_of
 
+TRAINING_COST = (
+    ("seconds", "seconds of training", numbers.amount),
+    ("peak_memory_bytes", "peak memory of training, MB", numbers.megabytes),
+    ("trained_parameters", "parameters trained", numbers.count),
+)
+"""What `student.training` and `teacher.training` hold, as tables call and write it."""
 METRICS = ("ece", "brier", "ece_scaled", "brier_scaled", "agreement")
 
 
@@ -50,3 +56,34 @@ def beside_table(report: dict[str, Any]) -> Table | None:
     header = ["split", "method", *(teacher if column == "teacher" else column for column in columns)]
     cells = [[row["split"], row["method"], *(numbers.score(row[column]) for column in columns)] for row in rows]
     return Table("Calibration, agreement, teachers: means over the runs", header, cells, label_columns=2) if columns else None
+
+
+def training_costs(runs: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Means over the runs of each row of what training its student and its teacher's classifier cost; None for a side that was not trained.
+
+    Args:
+      runs: row and report.json of each run.
+
+    Returns:
+      [{"method", "student": {"seconds", "peak_memory_bytes", "trained_parameters"} or None, "teacher": the same}].
+    """
+    rows = []
+    for method in dict.fromkeys(name for name, _ in runs):
+        own = [report for name, report in runs if name == method]
+        rows.append({"method": method, **{side: _mean_cost([(report[side] or {}).get("training") for report in own]) for side in ("student", "teacher")}})
+    return rows
+
+
+def _mean_cost(trainings: list[dict[str, float] | None]) -> dict[str, float | None] | None:
+    present = [training for training in trainings if training]
+    return {name: _mean([training[name] for training in present]) for name, *_ in TRAINING_COST} if present else None
+
+
+def cost_table(report: dict[str, Any]) -> Table | None:
+    """The costs of training of a comparison; None where nothing was trained."""
+    header = ["method", *(f"{side}: {label}" for side in ("student", "teacher") for _, label, _ in TRAINING_COST)]
+    cells = [
+        [row["method"], *(write((row[side] or {}).get(name)) for side in ("student", "teacher") for name, _, write in TRAINING_COST)] for row in report["cost"]
+    ]
+    trained = any(row["student"] or row["teacher"] for row in report["cost"])
+    return Table("Cost of training: means over the runs", header, cells) if trained else None

@@ -14,7 +14,7 @@ from jaxkd import config as configs
 from jaxkd import files
 from jaxkd.errors import ArtefactError, unknown_name
 from jaxkd.results import numbers, uncertainty
-from jaxkd.results.beside import means_of_runs
+from jaxkd.results.beside import means_of_runs, training_costs
 from jaxkd.results.comparison_document import comparison_document, screen_table
 from jaxkd.results.document import write_document
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, split_names
@@ -63,7 +63,7 @@ def write_comparison(
     Returns:
       report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "clips": {split: n}, "notes": [..],
       "room": {split: {"difference", "ci95"}} (oracle minus kd in accuracy; empty unless both are there),
-      "beside": means over the runs, as `means_of_runs`,
+      "beside": means over the runs, as `means_of_runs`, "cost": as `training_costs`,
       "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
       "variants": {name: {"method", "settings": ["field=value", ..]}},
       "rows": [{"method" (the row's name), "kind": "student" | "reference", "split", "metric", "n", "mean", "std" (None for one run), "seeds", "values",
@@ -102,6 +102,7 @@ def write_comparison(
             "notes": _notes(loaded, variants),
             "room": room_of(rows),
             "beside": means_of_runs([(run.name, run.report) for run in loaded], list(first.splits)),
+            "cost": training_costs([(run.name, run.report) for run in loaded]),
             "rows": rows,
         }
     )

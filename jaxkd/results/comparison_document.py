@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxkd.results import numbers, plots
-from jaxkd.results.beside import beside_table
+from jaxkd.results.beside import beside_table, cost_table
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen
 from jaxkd.results.room import HOW_TO_READ as ROOM_TEXT
 from jaxkd.results.room import room_table
@@ -52,8 +52,7 @@ def _tables(report: dict[str, Any]) -> list[Table]:
             gap = numbers.with_interval(cell["difference"], cell["ci95"], signed=True) if cell else numbers.ABSENT
             rows.append([row["metric"], row["method"], row["kind"], str(row["n"]), spread, gap, _verdict(cell), _not_ranked_against(row["versus"])])
         tables.append(Table(f"{split} ({number} {unit_of(report)}s)", header, rows, label_columns=3))
-    beside = beside_table(report)
-    return [*_variants_table(report), *tables, *([beside] if beside else [])]
+    return [*_variants_table(report), *tables, *(table for table in (beside_table(report), cost_table(report)) if table)]
 
 
 def _variants_table(report: dict[str, Any]) -> list[Table]:

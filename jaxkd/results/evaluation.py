@@ -21,6 +21,7 @@ from jaxkd.results.probes import fit_on, of_teacher, probe_scores, probed_exampl
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.training.artefact import load_student
+from jaxkd.training.cost import training_cost
 from jaxkd.training.experiment import Assembly, assemble, probabilities
 from jaxkd.training.inference import predict
 from jaxkd.training.inputs import Transform
@@ -120,7 +121,7 @@ def _evaluate_student(
     sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
     size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
     diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
-    return {"name": config.student.name} | size, logits, of_features, diagnostics, assembly.experiment.method.warning
+    return {"name": config.student.name, "training": training_cost(workdir)} | size, logits, of_features, diagnostics, assembly.experiment.method.warning
 
 
 def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: int) -> Callable[[Prepared, list[str]], tuple[np.ndarray, np.ndarray]]:
@@ -192,16 +193,16 @@ def measure_student(student: Any, variables: dict[str, Any], transform: Transfor
 
 
 def measure_teacher(config: Any, cache_dir: Path, prepared: Prepared) -> dict[str, Any]:
-    """The same of the teacher; a classifier on frozen embeddings counts with the encoder below it."""
+    """The same of the teacher, and what its training cost here; a classifier on frozen embeddings counts with the encoder below it."""
     ids = prepared.dataset.splits["valid"][:SPEED_BATCH]
     if config.teacher.classifier == "none":
-        return _together([_measure_frozen(choice, prepared.dataset, cache_dir) for choice in teachers.choices(config.teacher)])
+        return _together([_measure_frozen(choice, prepared.dataset, cache_dir) for choice in teachers.choices(config.teacher)]) | {"training": None}
     classifier, examples = trained_teacher(config, prepared.dataset, cache_dir)
-    own = _measure(classifier, examples.gather(ids))
+    own = _measure(classifier, examples.gather(ids)) | {"training": classifier.training}
     if config.teacher.classifier == "finetuned":
         return own
     (choice,) = teachers.choices(config.teacher)
-    return _together([own, _measure_frozen(choice, prepared.dataset, cache_dir)])
+    return {**own, **_together([own, _measure_frozen(choice, prepared.dataset, cache_dir)])}
 
 
 def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def amount(value: float | None) -> str:
     return ABSENT if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def megabytes(value: float | None) -> str:
+    """Bytes as whole megabytes (10^6)."""
+    return ABSENT if value is None else f"{value / 1e6:,.0f}"
+
+
 def plain(value: Any) -> Any:
     """The value with every float that is not finite replaced by None, as JSON has no such numbers; numpy scalars become Python's."""
     if isinstance(value, dict):

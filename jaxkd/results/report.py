@@ -9,6 +9,7 @@ import numpy as np
 from jaxkd import files, metrics
 from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers, plots, room, uncertainty
+from jaxkd.results.beside import TRAINING_COST
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import PROBE_SUFFIX, SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
 from jaxkd.results.wording import how_to_read_run, origin_lines, reference_side, task_of, unit_of
@@ -134,6 +135,9 @@ def _cost_table(report: dict[str, Any]) -> Table:
         [f"MACs per {unit}", *(numbers.count(side.get("macs_per_example")) for side in sides)],
         [f"{unit}s per second", *(numbers.amount(side.get("examples_per_second")) for side in sides)],
     ]
+    trainings = [side.get("training") or {} for side in sides]
+    if any(trainings):
+        rows += [[label, *(write(training.get(name)) for training in trainings)] for name, label, write in TRAINING_COST]
     return Table("Cost", ["", f"student: {names[0]}", f"teacher: {names[1]}"], rows)
 
 

@@ -88,5 +88,7 @@ def how_to_read_comparison(report: dict[str, Any]) -> list[str]:
         "Calibration, agreement, teachers: means over the runs, without intervals. ece is the expected calibration error, brier the squared difference of "
         "probabilities and label; lower is better. _scaled: after one temperature, fitted on valid. agreement is the share of predictions that are the "
         "teacher's; a teacher that was trained for one method, as that of subclass_distillation, has a score of its own.",
+        "Cost of training: of the student with what is trained beside it, and of the teacher's classifier or the fine-tuned teacher, which is trained once for "
+        "all runs. Seconds count compilation and validation; peak memory is that of the whole process.",
         *_probed(report["clips"], PROBED),
     ]

@@ -50,7 +50,7 @@ TEACHER_AUDIO: dict[str, tuple[int | None, float]] = {**dict.fromkeys(_MUSICNN, 
 """Sample rate in Hz (None: any, clips are resampled) and shortest clip in seconds that a teacher takes."""
 
 
-FINETUNED = ("minilm",)
+FINETUNED = ("minilm", *_MUSICNN)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
 
 

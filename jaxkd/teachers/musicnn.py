@@ -107,7 +107,8 @@ def load_params(name: str, archive: Path) -> dict[str, dict[str, np.ndarray]]:
     return params
 
 
-def _weight_hash(params: dict[str, dict[str, np.ndarray]]) -> str:
+def weight_hash(params: dict[str, dict[str, np.ndarray]]) -> str:
+    """Hex sha256 of the weights, by block and variable."""
     digest = hashlib.sha256()
     for block in sorted(params):
         for variable in sorted(params[block]):
@@ -158,25 +159,19 @@ class MusicnnTeacher:
         self.embedding = embedding
         self.tags = tags
         self.preprocessing = dict(PREPROCESSING)
-        self.weight_hash = _weight_hash(params)
+        self.weight_hash = weight_hash(params)
         self.parameters = sum(values.size for block in params.values() for variable, values in block.items() if variable not in ("mean", "variance"))
         self._params = params
         self._network = NETWORKS[name]
         self._forward = jax.jit(self._outputs, static_argnums=2)
         one_patch = jax.ShapeDtypeStruct((1, networks.PATCH_FRAMES, SETTINGS.bands), jnp.float32)
         self._macs_per_patch = count_macs(self._network, params, one_patch)
-        self.dim = jax.eval_shape(functools.partial(self._pick, embedding), jax.eval_shape(self._network, params, one_patch)).shape[-1]
-
-    @staticmethod
-    def _pick(embedding: str, outputs: dict[str, jax.Array]) -> jax.Array:
-        if embedding == "max_mean_pool":
-            pools = jnp.stack([outputs["max_pool"], outputs["mean_pool"]], axis=-1)
-            return pools.reshape(pools.shape[0], -1)
-        return outputs[embedding]
+        outputs = jax.eval_shape(self._network, params, one_patch)
+        self.dim = jax.eval_shape(lambda outputs: networks.pick_embedding(outputs, embedding), outputs).shape[-1]
 
     def _outputs(self, params: networks.Params, audio: jax.Array, embedding: str) -> jax.Array:
         patches = audio_patches(audio)
-        picked = self._pick(embedding, self._network(params, patches.reshape(-1, *patches.shape[2:])))
+        picked = networks.pick_embedding(self._network(params, patches.reshape(-1, *patches.shape[2:])), embedding)
         return picked.reshape(*patches.shape[:2], -1)
 
     def _run(self, audio: np.ndarray, embedding: str) -> np.ndarray:

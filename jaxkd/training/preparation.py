@@ -199,6 +199,18 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
         def build(axis_name: str | None) -> Any:
             return students.build("mlp", num_outputs=outputs, axis_name=axis_name, hidden=hidden)
 
+    elif teachers.TEACHER_MODALITY.get(settings.name) == "audio":
+        from jaxkd.models.tuned_tagger import TunedTagger
+        from jaxkd.teachers import musicnn
+
+        released = musicnn.load_params(settings.name, teacher_archive(settings.name, settings.archive, cache_dir))
+        pretrained_hash, embedding = musicnn.weight_hash(released), teachers.check(settings.name, settings.embedding)
+        patches = {"kind": "patches", "samples": dataset.input_shape[0], "preprocessing": musicnn.PREPROCESSING}
+        inputs = StudentInputs(dataset, lambda _, rows: musicnn.audio_patches(rows), patches, {})
+
+        def build(axis_name: str | None) -> Any:
+            return TunedTagger(musicnn.NETWORKS[settings.name], released, embedding, outputs)
+
     elif settings.name in teachers.FINETUNED:
         from jaxkd.models.bert import SentenceClassifier
         from jaxkd.teachers.sentence_encoder import load_encoder

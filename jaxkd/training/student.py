@@ -5,18 +5,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxkd import config as configs
 from jaxkd import students
 from jaxkd.files import as_json
 from jaxkd.training.artefact import save_student
 from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.cost import measured
 from jaxkd.training.experiment import SELECTION_METRIC, assemble, validate
 from jaxkd.training.loop import train
 from jaxkd.training.prepared import Prepared
 
 
 def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: Any = None, pretrained: Any = None, section: str = "training") -> None:
-    """Trains and keeps in `student/` the parameters of the best validation metric, and what rebuilds them.
+    """Trains and keeps in `student/` the parameters of the best validation metric, and what rebuilds them; what it cost is in `training.json`.
 
     Args:
       config: of the experiment.
@@ -29,7 +32,8 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
     assembly = assemble(config, prepared, network=network, pretrained=pretrained, section=section)
     if assembly.experiment.method.warning:
         print(f"Warning: {assembly.experiment.method.warning}", file=sys.stderr)
-    with contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
+    trained = sum(leaf.size for leaf in jax.tree.leaves(assembly.state.params))
+    with measured(workdir, trained), contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
         train(
             assembly.train,
             lambda state: validate(assembly, state, config, prepared),

@@ -13,8 +13,11 @@ from jaxkd.data.views import Views
 from jaxkd.files import sha256_file, sha256_json
 from jaxkd.models.macs import count_macs
 from jaxkd.training.artefact import load_student
+from jaxkd.training.cost import training_cost
 from jaxkd.training.prepared import Classifier, Prepared
 from jaxkd.training.student import train_student
+
+FORMAT_VERSION = 2
 
 
 def classifier_config(config: Any) -> Any:
@@ -29,17 +32,23 @@ def classifier_config(config: Any) -> Any:
 
 
 def classifier_identity(config: Any, prepared: Prepared, pretrained_hash: str) -> dict[str, Any]:
-    """What the classifier of a teacher depends on, as JSON values."""
+    """What the classifier of a teacher depends on, as JSON values; `format` is that of the folder it is kept in."""
     own = classifier_config(config).to_dict()
     kept = {name: own[name] for name in ("method", "teacher", "teacher_training", "seed")}
     kept["teacher"] = {name: value for name, value in kept["teacher"].items() if name not in ("archive", "normalisation")}
     if config.method == "subclass_distillation":
         kept |= {"subclasses": config.lelp.subclasses, "subclass_distillation": own["subclass_distillation"]}
-    return {**kept, "data_fingerprint": prepared.dataset.fingerprint, "inputs": prepared.inputs.settings, "pretrained": pretrained_hash}
+    return {
+        "format": FORMAT_VERSION,
+        **kept,
+        "data_fingerprint": prepared.dataset.fingerprint,
+        "inputs": prepared.inputs.settings,
+        "pretrained": pretrained_hash,
+    }
 
 
 class ClassifierTeacher:
-    """A trained classifier as a teacher: its embedding is the input of its last layer. Attributes as in `jaxkd.teachers.Teacher`.
+    """A trained classifier as a teacher: its embedding is the input of its last layer. Attributes as in `jaxkd.teachers.Teacher`, and `training`, what it cost.
 
     Args:
       folder: the artefact of the classifier.
@@ -55,6 +64,7 @@ class ClassifierTeacher:
 
     def __init__(self, folder: Path, network: Any, prepared: Prepared, name: str, identity: dict[str, Any]):
         self.variables, _ = load_student(folder)
+        self.training = training_cost(folder.parent)
         self.name, self.weight_hash, self.preprocessing = name, sha256_file(folder / "parameters.npz"), identity
         head = self.variables["params"]["head"]
         self.classifier = Classifier(np.asarray(head["kernel"]), np.asarray(head["bias"]), self.weight_hash)
@@ -62,12 +72,18 @@ class ClassifierTeacher:
         self.parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.variables["params"]))
         self._max_tokens = prepared.inputs.settings["tokeniser"]["max_tokens"] if prepared.inputs.settings["kind"] == "tokens" else None
         apply, transform = network.apply, prepared.inputs.transform
-        # the last layer takes the mean over time
-        self._forward = lambda variables, rows: apply(variables, transform(None, rows), train=False).features.mean(axis=1, keepdims=True)
+        keeps_frames = prepared.inputs.settings["kind"] == "patches"
+
+        def forward(variables: Any, rows: Any) -> jax.Array:
+            """The frames of a released tagger; of other networks their mean, which the last layer takes."""
+            features = apply(variables, transform(None, rows), train=False).features
+            return features if keeps_frames else features.mean(axis=1, keepdims=True)
+
+        self._forward = forward
         self._compiled = jax.jit(self._forward)
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the inputs -> float32 [B, 1, D]; tokens are packed by length."""
+        """Rows of the inputs -> float32 [B, T, D]; tokens are packed by length."""
         if self._max_tokens is None:
             return np.asarray(self._compiled(self.variables, rows), np.float32)
         embedding = np.empty((len(rows), 1, self.dim), np.float32)

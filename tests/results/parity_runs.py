@@ -55,6 +55,8 @@ def make_parity_run(workdir: Path, *, method: str, seed: int) -> dict[str, Any]:
         scaled = calibration_after_scaling(labels, student[split], mask, temperature=temperature)
         results[split] = multiclass_metrics(labels, student[split], mask, teacher=teacher[split]) | scaled
         of_teacher[split] = multiclass_metrics(labels, teacher[split], mask)
+    training = {"seconds": 2.0 + seed, "peak_memory_bytes": 512_000_000, "trained_parameters": 1074}
+    regression = {"name": "regression", "parameters": 1074, "macs_per_example": 1056, "examples_per_second": 4321.0, "training": training}
     return {
         "schema": 1,
         "name": "parity",
@@ -72,12 +74,13 @@ def make_parity_run(workdir: Path, *, method: str, seed: int) -> dict[str, Any]:
         "task": "multiclass",
         "modality": "image",
         "classes": CLASSES,
-        "student": None if method == "teacher" else {"name": "regression", "parameters": 1074, "macs_per_example": 1056, "examples_per_second": 4321.0},
+        "student": None if method == "teacher" else regression,
         "teacher": {
             "name": "forest",
             "parameters": 9000,
             "macs_per_example": 900,
             "examples_per_second": 800.5,
+            "training": {"seconds": 654.0, "peak_memory_bytes": 2_345_000_000, "trained_parameters": 8765} if method in ("teacher", "kd") else None,
             "reference": "teacher",
             "predictions": of_teacher,
         },

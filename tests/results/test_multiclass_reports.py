@@ -194,6 +194,23 @@ def test_calibration_agreement_and_teachers_stand_beside(runs, compared):
     assert "accuracy of its teacher" in comparison_screen(report)
 
 
+def test_what_training_cost_stands_beside(written, compared):
+    _, report = compared
+    teacher = {"seconds": 654.0, "peak_memory_bytes": 2_345_000_000, "trained_parameters": 8765}
+    student = {"seconds": 3.0, "peak_memory_bytes": 512_000_000, "trained_parameters": 1074}
+    assert {row["method"]: (row["student"], row["teacher"]) for row in report["cost"]} == {
+        "teacher": (None, teacher),
+        "kd": (student, teacher),
+        "lelp": (student, None),
+        "oracle": (student, None),
+    }
+    lines = comparison_screen(report).partition("Cost of training")[2].splitlines()
+    assert next(line.split() for line in lines if line.startswith("kd")) == ["kd", "3", "512", "1,074", "654", "2,345", "8,765"]
+    assert next(line.split() for line in lines if line.startswith("teacher")) == ["teacher", "-", "-", "-", "654", "2,345", "8,765"]
+    cost = screen_table(written[1]).partition("Cost\n")[2]
+    assert next(line.split() for line in cost.splitlines() if line.startswith("seconds of training"))[-2:] == ["2", "654"]
+
+
 def test_a_run_with_hidden_classes_tells_how_the_room_is_measured(written):
     _, report = written
     assert "Room for" not in screen_table(report)

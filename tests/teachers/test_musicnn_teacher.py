@@ -10,6 +10,7 @@ import pytest
 
 from jaxkd import frontend, teachers
 from jaxkd.errors import DataError
+from jaxkd.models.tuned_tagger import TunedTagger
 from jaxkd.teachers import musicnn as family
 
 ORACLES = Path(__file__).parent.parent / "oracles"
@@ -75,6 +76,18 @@ def test_probabilities_agree_with_the_releases_float16_logarithm(musicnn_archive
     values = teachers.build(name, embedding="logits", archive=musicnn_archive).logits(audio)
     difference = np.abs(sigmoid(values.reshape(4, -1)) - sigmoid(tensorflow_values[f"{name}/release/logits"]))
     assert difference.max() < 1e-3
+
+
+@pytest.mark.parametrize(("name", "embedding"), [("MTT_musicnn", "max_mean_pool"), ("MSD_vgg", "pool5")])
+def test_a_tagger_to_be_fine_tuned_starts_exactly_as_the_frozen_teacher(musicnn_archive, audio, name, embedding):
+    module = TunedTagger(family.NETWORKS[name], family.load_params(name, musicnn_archive), embedding, 3)
+
+    def start(audio):
+        patches = family.audio_patches(audio)
+        return module.init_with_output(jax.random.key(0), patches, train=True)[0].features
+
+    frozen = teachers.build(name, embedding=embedding, archive=musicnn_archive).embed(audio)
+    assert relative_error(jax.jit(start)(audio), frozen) < 1e-6
 
 
 def test_loud_audio_that_overflows_the_releases_float16_is_finite(default_teacher):
