@@ -4,11 +4,12 @@
     python -m jaxkd.main --config=configs/image.py:data=digits_bin,runlocal
     python -m jaxkd.main --config=configs/image.py:data=cifar100,teacher=resnet92_v2,student=resnet56_v2
 
-The default is Fashion-MNIST in two classes of five garments each that only the oracle knows; few images are labelled, the others are transferred without
-a label. cifar10, cifar100 and fashion_mnist come through TensorFlow Datasets where they are not offered otherwise, by the parity of the label.
+The default is Fashion-MNIST in two classes of five garments each that only the oracle knows: 1,000 images are labelled, 9,000 more are transferred without
+a label. fashion_mnist has its own ten classes. A name that is no data source here (cifar10, cifar100) is read through TensorFlow Datasets, by the parity of
+the label.
 
 String arguments: data (fashion_mnist_hard, fashion_mnist_bin, fashion_mnist, digits_bin, digits, or a TFDS name), teacher, student, method, labels (a
-number, or all), runlocal (tiny sizes, for a trial of half a minute).
+number, or all), runlocal (tiny sizes but for labels, for a trial of half a minute).
 """
 
 import ml_collections
@@ -52,9 +53,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if values.runlocal:
         config.name = "image-runlocal"
         config.student.name = "resnet_tiny" if values.student == "resnet8" else values.student
-        config.data.update({"labelled": 100, "unlabelled": 200, "valid": 200, "test": 200})
+        config.data.update({"unlabelled": 0 if labels == "all" else 200, "valid": 200, "test": 200})
+        config.data.labelled = config.data.labelled if values.labels else 100
         config.training.update({"steps": 30, "batch_size": 16, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})
         config.evaluation.batch_size = 100
         config.compare.seeds = (0, 1)
+    for part in (config.training, config.teacher_training):
+        part.batch_size = min(part.batch_size, config.data.labelled * config.data.views or part.batch_size)
     return config

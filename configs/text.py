@@ -9,7 +9,8 @@ two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hash
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
 teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen
-encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all), runlocal (tiny sizes, for half a minute).
+encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all, the default), runlocal (tiny sizes but for
+labels, none unlabelled, for half a minute).
 """
 
 import ml_collections
@@ -50,9 +51,10 @@ SETTINGS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", classifier="", student="", features="", method="lelp", labels="all", runlocal=False)
-    if values.labels != "all" and not (values.labels.isdecimal() and int(values.labels)):
-        raise ConfigError(f"config argument labels={values.labels!r} is neither a number above 0 nor all.")
+    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", classifier="", student="", features="", method="lelp", labels="", runlocal=False)
+    labels = values.labels or "all"
+    if labels != "all" and not (labels.isdecimal() and int(labels)):
+        raise ConfigError(f"config argument labels={labels!r} is neither a number above 0 nor all.")
     classifier = values.classifier or ("finetuned" if values.teacher == "minilm" else "mlp")
     long_texts = values.data in LONG_TEXTS
     student = values.student or ("bag_of_words_tiny" if values.data.startswith("newsgroups") else "bag_of_embeddings")
@@ -61,7 +63,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.method = values.method
     through_tfds = values.data not in SOURCES
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else ""})
-    config.data.update({"classes": (), "labelled": 0 if values.labels == "all" else int(values.labels), "unlabelled": -1})
+    config.data.update({"classes": (), "labelled": 0 if labels == "all" else int(labels), "unlabelled": -1})
     config.data.update({"valid": 2000 if values.data.startswith("newsgroups") else 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
     config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 48})
     if long_texts:
@@ -75,9 +77,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if classifier == "finetuned":
         config.teacher.max_tokens = 128 if long_texts else 64
         config.teacher_training.update({"steps": 600, "batch_size": 32, "learning_rate": 5e-5, "warmup_steps": 60, "length_pool": 8})
-    if values.labels != "all":
-        config.training.batch_size = min(32, int(values.labels))
-        config.teacher_training.batch_size = min(32, int(values.labels))
+    if labels != "all":
+        config.training.batch_size = config.teacher_training.batch_size = 32
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")
@@ -86,9 +87,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.compare.settings = SETTINGS
     if values.runlocal:
         config.name = "text-runlocal"
-        config.data.update({"labelled": 400, "unlabelled": 0, "valid": 200, "test": 200, "unseen": min(config.data.unseen, 200)})
+        config.data.update(
+            {"labelled": config.data.labelled if values.labels else 400, "unlabelled": 0, "valid": 200, "test": 200, "unseen": min(config.data.unseen, 200)}
+        )
         config.training.update({"steps": 30, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})
         config.evaluation.batch_size = 100
         config.compare.seeds = (0, 1)
+    for part in (config.training, config.teacher_training):
+        part.batch_size = min(part.batch_size, config.data.labelled or part.batch_size)
     return config

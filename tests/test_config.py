@@ -143,6 +143,11 @@ FEW_CLASSES = [
     ("image", "data=cifar100,teacher=resnet92_v2", {"source": "tfds", "binary": True}, {"name": "resnet92_v2"}),
     ("image", "data=digits_bin,labels=50", {"labelled": 50, "unlabelled": -1}, {}),
     ("image", "data=digits_bin", {"labelled": 100, "unlabelled": -1}, {}),
+    ("text", "runlocal", {"labelled": 400, "unlabelled": 0}, {}),
+    ("text", "data=rotten_tomatoes,labels=20,runlocal", {"labelled": 20, "unlabelled": 0}, {}),
+    ("image", "runlocal", {"labelled": 100, "unlabelled": 200}, {}),
+    ("image", "labels=300,runlocal", {"labelled": 300, "unlabelled": 200}, {}),
+    ("image", "labels=all,runlocal", {"labelled": 0, "unlabelled": 0}, {}),
 ]
 
 
@@ -153,7 +158,8 @@ def test_arguments_of_the_few_class_configs(name, argument, data, teacher):
     for part, expected in ((config.data, data), (config.teacher, teacher)):
         assert {field: part[field] for field in expected} == expected
     assert (config.teacher_training.length_pool > 1) is (name == "text" and config.teacher.classifier == "finetuned")
-    assert config.training.batch_size <= (config.data.labelled or config.training.batch_size)
+    assert not config.data.labelled or config.training.batch_size <= config.data.labelled
+    assert not config.data.labelled or config.teacher_training.batch_size <= config.data.labelled * config.data.views
 
 
 @pytest.mark.parametrize("argument", ["labels=0", "labels=-1", "labels=some"])
