@@ -46,10 +46,12 @@ def evaluated_examples(prepared: Prepared, other_split: str) -> dict[str, Exampl
 
 
 def write_predictions(workdir: Path, examples: Mapping[str, Examples], scores: Mapping[str, np.ndarray], *, side: str = "student") -> None:
-    """Keeps the scores [n, K] of each split with its ids, labels and mask."""
+    """Keeps the scores [n, K] of each split with its ids, labels and mask, and the hidden subclasses where the data set has them."""
     for split, values in scores.items():
         of = examples[split]
         arrays = {"ids": np.array(of.ids), "scores": values, "labels": of.labels, "label_mask": of.label_mask, "task": np.array(of.data.dataset.task)}
+        if of.data.dataset.fine_classes:
+            arrays["fine_labels"] = of.data.dataset.fine_labels(of.ids)
         with atomic_path(predictions_path(workdir, split, side=side)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
