@@ -156,11 +156,13 @@ def multilabel_pseudo_class_loss(
     Raises:
       ConfigError: outputs that do not fit the targets.
     """
-    batch, num_labels = teacher_logits.shape
-    if subclass_probs.shape[:2] != (batch, 2 * num_labels):
+    student, teacher, probs = map(jnp.shape, (student_logits, teacher_logits, subclass_probs))
+    if len(probs) != 3 or student != (probs[0], probs[1] * probs[2]) or teacher != (probs[0], probs[1] / 2):
         raise ConfigError(
-            f"subclass probabilities {subclass_probs.shape} came with teacher logits {teacher_logits.shape}: [B, 2 * L, S] and [B, L] are needed."
+            f"student logits {student}, teacher logits {teacher} and subclass probabilities {probs} do not fit: "
+            "[B, L * 2 * S], [B, L] and [B, 2 * L, S] are needed."
         )
+    batch, num_labels = teacher
     entries = batch * num_labels
     mask = jnp.broadcast_to(row_mask(where, teacher_logits), teacher_logits.shape)
     if label_mask is not None:

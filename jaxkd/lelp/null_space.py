@@ -21,9 +21,10 @@ def pair_kernel(kernel: Array) -> np.ndarray:
     return np.stack([np.zeros_like(kernel), kernel], axis=-1).reshape(kernel.shape[0], -1)
 
 
-def _require_kernel(kernel: np.ndarray, num_classes: int, dim: int) -> None:
-    fitting = f"[{dim}, {num_classes}] (embedding width, classes)" + (f" or, for one logit, [{dim}, 1]" if num_classes == 2 else "")
-    if kernel.ndim != 2 or kernel.shape[0] != dim or kernel.shape[1] != num_classes:
+def require_kernel(kernel: np.ndarray, num_classes: int, dim: int, *, of: str = "classes") -> None:
+    """Raises ConfigError unless a kernel is [D, C], or with `of="labels"` [D, L], and finite."""
+    fitting = f"[{dim}, {num_classes}] (embedding width, {of})" + (f" or, for one logit, [{dim}, 1]" if of == "classes" and num_classes == 2 else "")
+    if kernel.shape != (dim, num_classes):
         raise ConfigError(f"the classifier kernel has shape {kernel.shape}, but {fitting} is needed: pass the kernel of the layer that reads these embeddings.")
     if not np.all(np.isfinite(kernel)):
         raise ConfigError("the classifier kernel has values that are NaN or infinite: use the weights of a trained teacher, or null_space='off'.")
@@ -54,7 +55,7 @@ def null_basis(kernel: Array | None, null_space: str, *, num_classes: int, dim: 
     weights = np.asarray(kernel, np.float64)
     if num_classes == 2 and weights.ndim == 2 and weights.shape[1] == 1:
         weights = pair_kernel(weights)
-    _require_kernel(weights, num_classes, dim)
+    require_kernel(weights, num_classes, dim)
     if null_space == "differences":
         weights = weights - weights.mean(axis=1, keepdims=True)
     vectors, singular, _ = np.linalg.svd(weights, full_matrices=False)

@@ -120,6 +120,5 @@ def require_every_class(counts: np.ndarray) -> None:
     absent = np.flatnonzero(np.asarray(counts) == 0)
     if absent.size:
         raise DataError(
-            f"no row belongs to class {', '.join(map(str, absent))} of {len(counts)}: its subclasses cannot be found. "
-            "Add rows of it, take the classes from the teacher, or correct num_classes."
+            f"no row belongs to class {', '.join(map(str, absent))} of {len(counts)}: its subclasses cannot be found. Add rows of it, or correct num_classes."
         )

@@ -219,6 +219,17 @@ def test_multi_label_loss_is_the_mean_over_the_labels_that_count():
         multilabel_pseudo_class_loss(student, TEACHER, pi[:, :4])
 
 
+def test_splitting_the_batch_does_not_change_the_multi_label_loss():
+    rng = np.random.default_rng(5)
+    parts = rng.standard_normal((B, C * 2 * S)), TEACHER, softmax(rng.standard_normal((B, 2 * C, S)), axis=-1), rng.random((B, C)) < 0.6, np.arange(B) < 13
+
+    def loss(student, teacher, pi, counts, rows, axis_name=None):
+        return multilabel_pseudo_class_loss(student, teacher, pi, label_mask=counts, where=rows, axis_name=axis_name)
+
+    halves = jax.vmap(functools.partial(loss, axis_name="data"), axis_name="data")(*(x.reshape(2, B // 2, *x.shape[1:]) for x in parts))
+    np.testing.assert_allclose(halves, np.full(2, loss(*parts)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("tau", [1.0, 3.0])
 def test_multi_label_loss_with_one_subclass_is_distillation_label_by_label(tau):
     student = RNG.standard_normal((B, C * 2)).astype(np.float32)
@@ -247,6 +258,9 @@ def test_targets_work_in_jit_vmap_and_on_parts_of_the_rows():
         (DataError, lambda: pseudo_class_loss(STUDENT, TEACHER[:, :2], PI), "2 columns, but there are 3 classes"),
         (DataError, lambda: pseudo_class_probs(fit(), EMBEDDING[:5], TEACHER), "16 rows of teacher logits came with 5 rows"),
         (DataError, lambda: pseudo_class_probs(fit(), EMBEDDING[:, :5], TEACHER), "do not fit subspaces of width 10"),
+        (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER, np.ones((B, 6, 4))), r"student logits \(16, 12\).*\[B, L \* 2 \* S\], \[B, L\]"),
+        (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER[:, 0], np.ones((B, 6, 2))), r"teacher logits \(16,\)"),
+        (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER, np.ones((B, 12))), r"subclass probabilities \(16, 12\)"),
         (ConfigError, lambda: fold_logits(STUDENT, 5), "12 outputs, which do not divide over 5 classes"),
     ],
 )

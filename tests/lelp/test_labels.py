@@ -77,9 +77,30 @@ def test_what_can_be_read_once_gives_the_same():
         (DataError, LABELS[:, :2], {}, r"\[n, 3\] are needed"),
         (ConfigError, LABELS, {"directions": "randon"}, "Did you mean 'random'"),
         (ConfigError, LABELS, {"num_subclasses": 12}, "less the 3 that the classifier reads: use at most 11"),
-        (ConfigError, LABELS, {"classifier_kernel": KERNEL[:, :2]}, "is needed"),
+        (ConfigError, LABELS, {"classifier_kernel": KERNEL[:, :2]}, r"has shape \(14, 2\), but \[14, 3\] \(embedding width, labels\) is needed"),
+        (ConfigError, LABELS, {"classifier_kernel": KERNEL[:, 0]}, r"has shape \(14,\), but \[14, 3\]"),
+        (ConfigError, LABELS, {"directions": "random", "key": None}, r"pass key=jax\.random\.key\(seed\)"),
+        (ConfigError, LABELS, {"directions": "random", "rotation": "off"}, "unknown option of directions='random': 'rotation'. Valid: null_space, scale"),
+        (ConfigError, LABELS, {"directions": "random", "solver": "svd"}, "'solver'. Valid: null_space, scale"),
+        (ConfigError, LABELS, {"rotatoin": "off"}, "Did you mean 'rotation'"),
+        (ConfigError, LABELS, {"names": ("flute", "oboe")}, "2 names were given for 3 labels: give one for each, or none"),
     ],
 )
 def test_what_does_not_fit_is_named(error, labels, options, message):
     with pytest.raises(error, match=message):
         fit_label_subspaces([(EMBEDDING, labels, KNOWN)], **{**OPTIONS, "names": ("flute", "oboe", "viola"), **options})
+
+
+@pytest.mark.parametrize("value", [-1.0, 7.0, 1.5, np.nan, np.inf])
+def test_a_known_label_that_is_no_share_is_named_by_row_and_label(value):
+    row = int(np.flatnonzero(KNOWN[100:, 1])[3]) + 100
+    labels = LABELS.copy()
+    labels[row, 1] = value
+    batches = [(EMBEDDING[:100], labels[:100], KNOWN[:100]), (EMBEDDING[100:], labels[100:], KNOWN[100:])]
+    with pytest.raises(DataError, match=rf"row {row} has {value} for oboe, but a label that is known is from 0"):
+        fit_label_subspaces(batches, names=("flute", "oboe", "viola"), **OPTIONS)
+
+
+def test_a_label_that_is_not_known_may_hold_anything():
+    hidden = fit_label_subspaces([(EMBEDDING, np.where(KNOWN, LABELS, np.nan), KNOWN)], **OPTIONS)
+    np.testing.assert_array_equal(hidden.directions, fit_label_subspaces([(EMBEDDING, LABELS, KNOWN)], **OPTIONS).directions)
