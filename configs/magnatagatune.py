@@ -9,7 +9,7 @@ FOLDER holds `annotations_final.csv` and the unpacked folders 0 to f of MP3 file
 hear=PACKAGE.MODULE an installed module of the HEAR interface embeds the audio instead, one vector a clip, with the weight and expands of panns. The classes
 are the 50 most frequent tags, in the usual split.
 
-Methods that need the teacher's classifier (east_kd, kd) train a linear one on the embeddings first, by AdamW and not by plain SGD as published.
+Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not by plain SGD as published.
 
 Disk: 19.7 GB for the decoded clips, 0.2 to 2 GB for the embeddings. Machine: a GPU or TPU. A whole run of 100,000 steps is 1.4e16 floating-point operations
 by count: half an hour at 10 TFLOP/s, some days on two CPU cores. Not run here.
@@ -24,9 +24,7 @@ import ml_collections
 
 from jaxkd.config import default_config, parse_arg
 from jaxkd.methods import NEED_CLASSIFIER
-from jaxkd.recipes import east_magnatagatune
-
-FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
+from jaxkd.recipes import east_magnatagatune, east_teacher
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -38,14 +36,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.data.update({"source": "magnatagatune", "classes": (), "clip_seconds": 29.124})  # whole MP3 frames: 465,984 samples, 1,457 log-mel frames
     east_magnatagatune(config, teacher="panns" if values.hear else values.teacher, all_stages=values.all_stages)
     config.student.name = values.student
-    config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": FRAME_SECONDS[values.teacher]})
-    config.teacher.normalisation = values.teacher if values.teacher in ("vggish", "openl3") else "none"
-    if values.hear:
-        config.teacher.update({"name": f"hear:{values.hear}", "embedding": "scene", "hop_seconds": 0.0, "normalisation": "none"})
-    if values.method in NEED_CLASSIFIER:
-        config.teacher.classifier = "linear"
-        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
-    config.compressed.weight = config.east.weight
-    config.store.update({"dtype": "float32", "shard_rows": 4096})
+    east_teacher(config, teacher=values.teacher, hear=values.hear, classifier=values.method in NEED_CLASSIFIER)
     config.compare.seeds = (1223, 1224, 1225)
     return config

@@ -8,7 +8,8 @@ FOLDER is the unpacked `openmic-2018`. EMBEDDINGS holds one array a clip, SAMPLE
 passt [11, 768], panns [1, 2048]; expands, weight and normalisation are the published ones. With hear=PACKAGE.MODULE an installed module of the HEAR
 interface embeds the audio instead, one vector a clip, with the weight and expands of panns.
 
-Methods that need the teacher's classifier (east_kd, kd) train a linear one on the embeddings first, by AdamW and not by plain SGD as published.
+Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not by plain SGD as published. lelp and
+its controls run without mixup, which their targets cannot follow.
 
 Disk: 12.8 GB for the decoded clips, 0.2 to 0.7 GB for the embeddings. Machine: a GPU or TPU. A whole run of 80,000 steps is 8.5e16 floating-point operations
 by count: 2.5 hours at 10 TFLOP/s; two CPU cores would take weeks. Not run here.
@@ -22,10 +23,8 @@ String arguments: teacher (vggish, openl3, passt, panns), method, student, hear,
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
-from jaxkd.methods import NEED_CLASSIFIER
-from jaxkd.recipes import east_openmic
-
-FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
+from jaxkd.methods import NEED_CLASSIFIER, PSEUDO_CLASS
+from jaxkd.recipes import east_openmic, east_teacher
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -37,14 +36,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.data.update({"source": "openmic", "classes": (), "clip_seconds": 10.0})
     east_openmic(config, teacher="panns" if values.hear else values.teacher, all_stages=values.all_stages)
     config.student.name = values.student
-    config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": FRAME_SECONDS[values.teacher]})
-    config.teacher.normalisation = values.teacher if values.teacher in ("vggish", "openl3") else "none"
-    if values.hear:
-        config.teacher.update({"name": f"hear:{values.hear}", "embedding": "scene", "hop_seconds": 0.0, "normalisation": "none"})
-    if values.method in NEED_CLASSIFIER:
-        config.teacher.classifier = "linear"
-        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
-    config.compressed.weight = config.east.weight
-    config.store.update({"dtype": "float32", "shard_rows": 4096})
+    east_teacher(config, teacher=values.teacher, hear=values.hear, classifier=values.method in NEED_CLASSIFIER)
+    if values.method in PSEUDO_CLASS:
+        config.training.mixup_alpha = 0.0
     config.compare.seeds = (1223, 1224, 1225)
     return config

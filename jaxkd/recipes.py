@@ -8,6 +8,7 @@ from jaxkd.errors import unknown_name
 OPENMIC_TRAIN_CLIPS = 12_692
 MAGNATAGATUNE_TRAIN_CLIPS = 15_244
 
+_FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
 _NORMALISATIONS = {"vggish": "vggish", "openl3": "openl3", "passt": "none", "panns": "none"}
 _OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
 # repeats of a student's frame and of a teacher's, for each stage
@@ -58,6 +59,29 @@ def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, t
     config.frontend.update({"fmin_jitter": 0, "fmax_jitter": 0})
     config.training.update({"steps": 100_000, "plateau_patience": 5, "early_stop_patience": 12, "mixup_alpha": 0.0})
     config.training.update({"frequency_mask": 0, "time_mask": 0, "eval_every_steps": _epoch(train_clips)})
+
+
+def east_teacher(config: Any, *, teacher: str, hear: str, classifier: bool) -> None:
+    """Sets the teacher, after one of the recipes: stored embeddings, or those that a module of the HEAR interface makes.
+
+    Args:
+      config: changed in place.
+      teacher: "vggish", "openl3", "passt" or "panns", whose embeddings are stored.
+      hear: PACKAGE.MODULE that embeds the audio in its place, "" for none.
+      classifier: whether the method takes the logits of a classifier, which is a linear one then.
+
+    Raises:
+      ConfigError: another teacher.
+    """
+    _require_teacher(teacher)
+    config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": _FRAME_SECONDS[teacher]})
+    if hear:
+        config.teacher.update({"name": f"hear:{hear}", "embedding": "scene", "hop_seconds": 0.0, "normalisation": "none"})
+    if classifier:
+        config.teacher.classifier = "linear"
+        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
+    config.compressed.weight = config.east.weight
+    config.store.update({"dtype": "float32", "shard_rows": 4096})
 
 
 def _require_teacher(teacher: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxkd import pipeline
+from jaxkd import methods, pipeline
 from jaxkd.data import prepare
 from jaxkd.errors import ConfigError
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC
@@ -27,7 +27,7 @@ def config_of(name, folder, argument):
     return config
 
 
-@pytest.mark.parametrize("method", ["probe", "baseline", "east", "compressed", "east_kd"])
+@pytest.mark.parametrize("method", [name for name in (*methods.METHODS, *methods.REFERENCES) if name not in methods.ONE_CLASS])
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
 def test_every_teacher_and_method_passes_the_check(name, method, tmp_path):
     for teacher in TEACHERS:
@@ -39,6 +39,11 @@ def test_every_teacher_and_method_passes_the_check(name, method, tmp_path):
     config.data.folder = ""
     with pytest.raises(ConfigError, match=r"config\.data\.folder is empty"):
         pipeline.check(config)
+
+
+def test_only_methods_whose_targets_cannot_be_mixed_run_without_mixup():
+    mixed = {method: load_config("openmic", f"method={method}").training.mixup_alpha for method in ("baseline", "east_kd", "kd", "lelp", "uniform")}
+    assert mixed == {"baseline": 0.3, "east_kd": 0.3, "kd": 0.3, "lelp": 0.0, "uniform": 0.0}
 
 
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
@@ -59,6 +64,8 @@ def test_an_unknown_teacher():
     for name in WRITE:
         with pytest.raises(ConfigError, match=r"unknown teacher of EAsT's recipes 'pasta'.*passt"):
             load_config(name, "teacher=pasta")
+        with pytest.raises(ConfigError, match=r"unknown teacher of EAsT's recipes 'pasta'"):
+            load_config(name, "teacher=pasta,hear=tests.teachers.hear_modules")
 
 
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
