@@ -99,7 +99,8 @@ def test_interrupted_while_starting(tmp_path):
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-        assert process.returncode in (130, -signal.SIGINT), f"after {delay} s: {process.returncode}\n{err}"
+        swallowed = "'import warnings' failed" in err  # Python's own start took the signal for its -W options and went on
+        assert swallowed or process.returncode in (130, -signal.SIGINT), f"after {delay} s: {process.returncode}\n{err}"
 
 
 @pytest.mark.slow

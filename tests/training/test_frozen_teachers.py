@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxkd import pipeline
-from jaxkd.results.evaluation import fit_and_score_probe, split_metrics
+from jaxkd.results.examples import evaluated_examples, split_metrics
+from jaxkd.results.probes import fit_on, of_teacher
 from jaxkd.training.experiment import assemble
 from jaxkd.training.preparation import prepare
 from tests.small import small_config
@@ -42,8 +43,9 @@ def test_precomputed_embeddings_give_the_report_of_the_teacher_that_made_them(sm
     pipeline.check(config)
     pipeline.run(config, tmp_path, own_cache)
     report = json.loads((tmp_path / "report.json").read_text())
-    _, scores = fit_and_score_probe(small_inputs.dataset, small_inputs.store)
-    expected = split_metrics(small_inputs.dataset, scores, config.evaluation.f1_threshold)
+    probe, examples = fit_on(small_inputs, of_teacher), evaluated_examples(small_inputs, "")
+    scores = {split: probe.scores(of_teacher(of.data, of.ids)) for split, of in examples.items()}
+    expected = split_metrics(examples, scores, config.evaluation.f1_threshold)
     for split, metrics in expected.items():
         assert report["teacher"]["probe"][split]["map"] == pytest.approx(metrics["map"], abs=1e-9)
     assert [report["teacher"][name] for name in ("parameters", "macs_per_example", "examples_per_second")] == [None] * 3
