@@ -100,6 +100,27 @@ def _check_method(config: Any) -> None:
         )
     if config.training.mixup_alpha and config.method in methods.PSEUDO_CLASS:
         raise ConfigError(f"config.training.mixup_alpha is {config.training.mixup_alpha}, but the targets of {config.method!r} cannot be mixed: set it to 0.")
+    if config.method in methods.SUBSPACES:
+        _check_room(config)
+
+
+def _check_room(config: Any) -> None:
+    """Refuses more directions than the teacher's embedding has, as far as it can be told before the classes are read."""
+    settings, kind = config.lelp, config.teacher.classifier
+    dims = {"linear": teachers.dims(config.teacher), "mlp": (config.teacher.hidden,)}.get(kind)
+    if not dims:
+        return
+    asked, read = settings.subclasses - settings.simplex, 0 if settings.null_space == "off" else 1
+    if config.data.source == "rendered_instruments":
+        read *= len(config.data.classes)
+    room = dims[0] - read
+    if asked > room:
+        field = f"config.teacher.hidden is {dims[0]}" if kind == "mlp" else f"the embedding of {config.teacher.name} has {dims[0]} dimensions"
+        less = f", of which the classifier reads at least {read}" if read else ""
+        raise ConfigError(
+            f"config.lelp.subclasses is {settings.subclasses}: {asked} directions are asked for, but {field}{less}: "
+            f"set it to at most {room + settings.simplex}{' or raise teacher.hidden' if kind == 'mlp' else ''}."
+        )
 
 
 def _check_transformation(config: Any) -> None:

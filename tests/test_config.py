@@ -210,6 +210,41 @@ def test_the_released_taggers_can_be_fine_tuned(teacher):
         pipeline.check(load_config("audio", "teacher=aisfx,classifier=finetuned"))
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "most", "words"),
+    [
+        ("audio", "classifier=linear", 1506 - 16, "the embedding of MTT_musicnn has 1506 dimensions, of which the classifier reads at least 16"),
+        ("audio", "classifier=mlp", 256 - 16, "config.teacher.hidden is 256, of which the classifier reads at least 16"),
+        ("text", "classifier=linear", 256 - 1, "the embedding of wordllama has 256 dimensions, of which the classifier reads at least 1"),
+    ],
+)
+@pytest.mark.parametrize("simplex", [False, True])
+def test_more_subclasses_than_the_embedding_has_room_for(name, argument, most, words, simplex):
+    config = load_config(name, argument)
+    config.method = "lelp"
+    config.lelp.update({"subclasses": most + simplex, "simplex": simplex})
+    pipeline.check(config)
+    config.lelp.subclasses += 1
+    with pytest.raises(ConfigError) as caught:
+        pipeline.check(config)
+    assert f"config.lelp.subclasses is {most + simplex + 1}: {most + 1} directions are asked for, but {words}: set it to at most {most + simplex}" in str(
+        caught.value
+    )
+    config.lelp.null_space = "off"
+    pipeline.check(config)
+    config.update({"method": "uniform", "lelp": {"null_space": "rows"}})
+    pipeline.check(config)
+
+
+def test_the_width_of_an_archived_encoder_is_not_known_before_it_is_loaded():
+    config = load_config("text", "teacher=minilm,classifier=linear")
+    config.lelp.subclasses = 400
+    with pytest.raises(ConfigError, match="the embedding of minilm has 384 dimensions"):
+        pipeline.check(config)
+    config.teacher.archive = "a_wider_encoder"
+    pipeline.check(config)
+
+
 @pytest.mark.parametrize("classifier", ["linear", "mlp"])
 @pytest.mark.parametrize("method", [*methods.METHODS, *methods.REFERENCES])
 def test_audio_takes_every_method_that_fits_many_labels(method, classifier):

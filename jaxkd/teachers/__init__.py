@@ -174,8 +174,11 @@ def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
 
 
 def dims(settings: Any) -> tuple[int, ...]:
-    """Dimension D of the embedding of each frozen teacher of `config.teacher`; empty where one is not known before it is loaded."""
-    offered = [(TEACHER_EMBEDDINGS.get(choice.name, {}), choice.embedding) for choice in choices(settings)]
+    """Dimension D of the embedding of each frozen teacher of `config.teacher`; empty where one is not known before it is loaded, as of a text archive."""
+    offered = [
+        ({} if choice.archive and modality_of(choice.name) == "text" else TEACHER_EMBEDDINGS.get(choice.name, {}), choice.embedding)
+        for choice in choices(settings)
+    ]
     found = [dims.get(embedding or next(iter(dims), "")) for dims, embedding in offered]
     return () if None in found else tuple(found)  # type: ignore[return-value]
 
