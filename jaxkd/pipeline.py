@@ -34,8 +34,6 @@ def check(config: Any) -> None:
         methods.check(method)
         _check_task(method, config.data.source, modality)
     _check_method(config)
-    if modality in ("text", "image") and config.method == "compressed" and config.compressed.transformation == "attention":
-        raise ConfigError(f"config.compressed.transformation is 'attention', which weighs frames, but of {modality} there is one vector: take linear or mlp.")
     students.check(config.student.name, modality=modality, features=config.student.features, bands=config.frontend.bands)
     if config.student.features:
         teachers.check_features(config.student.features, modality=modality)
@@ -43,6 +41,7 @@ def check(config: Any) -> None:
     if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
         students.check(config.teacher.name, modality=modality)
     _check_transformation(config)
+    _check_attention(config, modality)
     if config.data.source == "rendered_instruments":
         from jaxkd.data.rendered_config import check_config
 
@@ -135,6 +134,18 @@ def _check_transformation(config: Any) -> None:
         raise ConfigError(
             f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "
             f"{config.compressed.features}: set --config.compressed.features={dim}, or another transformation."
+        )
+
+
+def _check_attention(config: Any, modality: str | None) -> None:
+    if config.method != "compressed" or config.compressed.transformation != "attention":
+        return
+    if modality in ("text", "image"):
+        raise ConfigError(f"config.compressed.transformation is 'attention', which weighs frames, but of {modality} there is one vector: take linear or mlp.")
+    if modality == "audio" and teachers.single_frame(config.teacher, clip_seconds=config.data.clip_seconds):
+        raise ConfigError(
+            f"config.compressed.transformation is 'attention', which weighs frames, but the teacher {config.teacher.name} gives one frame for clips of "
+            f"{config.data.clip_seconds} s: take linear or mlp, or a teacher of more frames."
         )
 
 

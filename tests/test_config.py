@@ -3,11 +3,15 @@
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import members, methods, pipeline
+from jaxkd import members, methods, pipeline, teachers
+from jaxkd.compression import TeacherTransformation
 from jaxkd.errors import ConfigError
+from jaxkd.teachers import aisfx, musicnn
 from tests.small import load_config
 
 BAD = [
@@ -292,6 +296,29 @@ def test_bad_settings_of_a_variant(pair, message):
     assert message in str(caught.value)
 
 
+def frames_of(teacher, seconds):
+    """T, as the teacher itself counts it."""
+    return aisfx.count_blocks(round(seconds * aisfx.SAMPLE_RATE)) if teacher == "aisfx" else musicnn.count_patches(round(seconds * 16_000))
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("MTT_musicnn", 5.968), ("MSD_vgg", 5.968), ("aisfx", 3.4366)])
+def test_attention_needs_a_teacher_of_several_frames(name, seconds):
+    config = load_config("audio", f"teacher={name}")
+    config.compressed.transformation = "attention"
+    config.data.clip_seconds = seconds
+    pipeline.check(config)
+    assert frames_of(name, seconds) == 2
+    config.data.clip_seconds = seconds - 0.001
+    assert frames_of(name, seconds - 0.001) == 1
+    with pytest.raises(ConfigError, match=f"'attention', which weighs frames, but the teacher {name} gives one frame for clips of {seconds - 0.001} s"):
+        pipeline.check(config)
+    config.teacher.others = ("hear:tests.teachers.hear_modules:timestamp",)
+    pipeline.check(config)
+    config.teacher.others = ("hear:tests.teachers.hear_modules",)
+    with pytest.raises(ConfigError, match="gives one frame"):
+        pipeline.check(config)
+
+
 @pytest.mark.parametrize("size", ["", ",runlocal"])
 @pytest.mark.parametrize("grid", ["compression", "transformations", "teachers", "labels"])
 def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
@@ -304,6 +331,9 @@ def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
         pipeline.check(own)
         assert own.method == method
         fingerprints.add(configs.fingerprint(own))
+        if method == "compressed" and own.compressed.transformation not in ("random", "pca"):
+            module = TeacherTransformation(8, own.compressed.transformation)
+            jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, frames_of(own.teacher.name, own.data.clip_seconds), *teachers.dims(own.teacher))))
     assert len(fingerprints) == len(members.rows(config)) > 4
     assert configs.fingerprint(members.member(config, "compressed", 0)) == configs.fingerprint(load_config("audio", size.removeprefix(",")))
 

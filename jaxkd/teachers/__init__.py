@@ -49,6 +49,8 @@ TEACHER_MODALITY: dict[str, str] = {**dict.fromkeys(_MUSICNN, "audio"), "aisfx":
 TEACHER_AUDIO: dict[str, tuple[int | None, float]] = {**dict.fromkeys(_MUSICNN, (16_000, 2.976)), "aisfx": (None, 1.14)}
 """Sample rate in Hz (None: any, clips are resampled) and shortest clip in seconds that a teacher takes."""
 
+_TWO_FRAMES = {**dict.fromkeys(_MUSICNN, 95_488 / 16_000), "aisfx": 151_553 / 44_100}
+"""Shortest clip in seconds of which a teacher's embedding has two frames."""
 
 FINETUNED = ("minilm", *_MUSICNN)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
@@ -181,6 +183,12 @@ def dims(settings: Any) -> tuple[int, ...]:
     ]
     found = [dims.get(embedding or next(iter(dims), "")) for dims, embedding in offered]
     return () if None in found else tuple(found)  # type: ignore[return-value]
+
+
+def single_frame(settings: Any, *, clip_seconds: float) -> bool:
+    """Whether the embedding of `config.teacher` is known to have one frame, T = 1, for clips of this length."""
+    named = choices(settings)
+    return all(choice.embedding != "timestamp" if choice.name.startswith(hear.PREFIX) else clip_seconds < _TWO_FRAMES.get(choice.name, 0.0) for choice in named)
 
 
 def resamples(name: str) -> bool:
