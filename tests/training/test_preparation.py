@@ -9,8 +9,10 @@ import pytest
 from jaxkd import teachers
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.errors import ConfigError, DataError
+from jaxkd.files import sha256_file
 from jaxkd.training import preparation
 from tests.small import load_config, small_config, text_config
+from tests.teachers.test_huggingface import layout, write_folder
 
 
 @pytest.mark.parametrize(("null_space", "most"), [("rows", 254), ("differences", 255), ("off", 256)])
@@ -49,12 +51,28 @@ def test_stages_and_widths_that_do_not_fit_are_refused_before_anything_is_embedd
         preparation.prepare(config, cache_dir)
 
 
+def _three_texts(folder, *texts):
+    split = Split(["0", "1", "2"], list(texts), np.eye(2, dtype=np.float32)[[0, 1, 0]], np.ones((3, 2), bool))
+    kind = {"name": "three", "fingerprint": "three", "modality": "text", "task": "multiclass", "classes": ("a", "b"), "notes": {}, "licence": "none"}
+    return write_dataset(folder, splits={"train": split}, **kind)
+
+
+@pytest.mark.parametrize(("classifier", "note"), [("finetuned", "archive"), ("mlp", "archive of minilm")])
+def test_notes_say_what_was_loaded_from_an_archive_of_the_users_own(tmp_path, monkeypatch, classifier, note):
+    monkeypatch.setattr(preparation, "train_classifier", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(preparation, "ClassifierTeacher", lambda *_: None)
+    (tmp_path / "model").mkdir()
+    archive = write_folder(tmp_path / "model", layout())
+    config = load_config("text", f"teacher=minilm,classifier={classifier},method=kd")
+    config.teacher.archive = str(archive)
+    _, examples = preparation.trained_teacher(config, _three_texts(tmp_path / "data", "w1 w2", "w3", "w4 w1"), tmp_path)
+    digest = sha256_file(archive / "model.safetensors")
+    assert examples.notes[note] == f"bert, hidden size 32, 2 layers, weights {digest[:12]}"
+
+
 @pytest.mark.slow
 def test_texts_that_a_frozen_encoder_truncates_are_counted_and_said(cache_dir, tmp_path):
-    texts = ["a short one", "word " * 600, "another short one"]
-    split = Split(["0", "1", "2"], texts, np.eye(2, dtype=np.float32)[[0, 1, 0]], np.ones((3, 2), bool))
-    kind = {"name": "three", "fingerprint": "three", "modality": "text", "task": "multiclass", "classes": ("a", "b"), "notes": {}, "licence": "none"}
-    dataset = write_dataset(tmp_path / "data", splits={"train": split}, **kind)
+    dataset = _three_texts(tmp_path / "data", "a short one", "word " * 600, "another short one")
     (tmp_path / "packages").symlink_to(cache_dir / "packages")
     config = load_config("text", "teacher=minilm,classifier=mlp")
     for _ in range(2):  # embedded, then found in the cache
