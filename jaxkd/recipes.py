@@ -1,9 +1,16 @@
-"""The training recipes of EAsT (arXiv 2306.17424) as config fields: front end, student, training, distance and evaluation. Data and method are left alone."""
+"""The training recipes of EAsT (arXiv 2306.17424) as config fields: front end, student, training, distance, distillation and evaluation.
+
+Distillation has the published temperature, and alpha = 1 - lambda with the lambda of the teacher's distance: that of the published KD row is unpublished.
+"""
 
 import math
+from collections.abc import Callable, Container
 from typing import Any
 
-from jaxkd.errors import unknown_name
+import ml_collections
+
+from jaxkd.config import default_config, parse_arg
+from jaxkd.errors import ConfigError, unknown_name
 
 OPENMIC_TRAIN_CLIPS = 12_692
 MAGNATAGATUNE_TRAIN_CLIPS = 15_244
@@ -27,6 +34,44 @@ _TRAINING = {
     "plateau_factor": 0.2,
     "mixup_mask": "or",
 }
+
+
+def east_experiment(
+    arg: str | None, *, source: str, clip_seconds: float, recipe: Callable[..., None], need_classifier: Container[str]
+) -> ml_collections.ConfigDict:
+    """An experiment of EAsT on a released data set, as its config file gives it.
+
+    Args:
+      arg: teacher (stored embeddings) or hear (PACKAGE.MODULE that embeds the audio in their place), method, student, all_stages.
+      source: of the data.
+      clip_seconds: of the clips.
+      recipe: `east_openmic` or `east_magnatagatune`.
+      need_classifier: methods that take the logits of a classifier, which is a linear one.
+
+    Raises:
+      ConfigError: another teacher, or teacher and hear at once.
+    """
+    values = parse_arg(arg, teacher="", method="east", student="", hear="", all_stages=False)
+    if values.teacher and values.hear:
+        raise ConfigError(f"config arguments teacher={values.teacher} and hear={values.hear} both name the teacher: give one of them.")
+    teacher = values.teacher or ("panns" if values.hear else "passt")
+    config: Any = default_config()
+    config.name = source
+    config.method = values.method
+    config.data.update({"source": source, "classes": (), "clip_seconds": clip_seconds})
+    recipe(config, teacher=teacher, all_stages=values.all_stages)
+    config.student.name = values.student or config.student.name
+    if values.hear:
+        config.teacher.update({"name": f"hear:{values.hear}", "embedding": "scene"})
+    else:
+        config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": _FRAME_SECONDS[teacher]})
+    if values.method in need_classifier:
+        config.teacher.classifier = "linear"
+        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
+    config.compressed.weight = config.east.weight
+    config.store.update({"dtype": "float32", "shard_rows": 4096})
+    config.compare.seeds = (1223, 1224, 1225)
+    return config
 
 
 def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_clips: int = OPENMIC_TRAIN_CLIPS) -> None:
@@ -61,29 +106,6 @@ def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, t
     config.training.update({"frequency_mask": 0, "time_mask": 0, "eval_every_steps": _epoch(train_clips)})
 
 
-def east_teacher(config: Any, *, teacher: str, hear: str, classifier: bool) -> None:
-    """Sets the teacher, after one of the recipes: stored embeddings, or those that a module of the HEAR interface makes.
-
-    Args:
-      config: changed in place.
-      teacher: "vggish", "openl3", "passt" or "panns", whose embeddings are stored.
-      hear: PACKAGE.MODULE that embeds the audio in its place, "" for none.
-      classifier: whether the method takes the logits of a classifier, which is a linear one then.
-
-    Raises:
-      ConfigError: another teacher.
-    """
-    _require_teacher(teacher)
-    config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": _FRAME_SECONDS[teacher]})
-    if hear:
-        config.teacher.update({"name": f"hear:{hear}", "embedding": "scene", "hop_seconds": 0.0, "normalisation": "none"})
-    if classifier:
-        config.teacher.classifier = "linear"
-        config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
-    config.compressed.weight = config.east.weight
-    config.store.update({"dtype": "float32", "shard_rows": 4096})
-
-
 def _require_teacher(teacher: str) -> None:
     if teacher not in _OPENMIC_WEIGHTS:
         raise unknown_name("teacher of EAsT's recipes", teacher, _OPENMIC_WEIGHTS)
@@ -101,6 +123,7 @@ def _set(config: Any, teacher: str, *, bands: int, sample_rate: int, student: st
     config.student.name = student
     config.teacher.normalisation = _NORMALISATIONS[teacher]
     config.east.weight = weight
+    config.distillation.update({"temperature": 2.0, "alpha": round(1 - weight, 2)})
     config.training.update(_TRAINING)
     config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4})
 

@@ -7,7 +7,9 @@ from jaxkd import methods, pipeline
 from jaxkd.data import prepare
 from jaxkd.errors import ConfigError
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC
+from jaxkd.methods.method import Context
 from jaxkd.teachers.precomputed import PrecomputedTeacher
+from jaxkd.types import Batch, StudentOutputs
 from tests.data.released import write_magnatagatune, write_openmic
 from tests.small import load_config
 
@@ -65,7 +67,34 @@ def test_an_unknown_teacher():
         with pytest.raises(ConfigError, match=r"unknown teacher of EAsT's recipes 'pasta'.*passt"):
             load_config(name, "teacher=pasta")
         with pytest.raises(ConfigError, match=r"unknown teacher of EAsT's recipes 'pasta'"):
-            load_config(name, "teacher=pasta,hear=tests.teachers.hear_modules")
+            load_config(name, "teacher=pasta,method=kd")
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+@pytest.mark.parametrize("teacher", ["passt", "pasta"])
+def test_one_teacher_is_named(name, teacher):
+    with pytest.raises(ConfigError, match=rf"teacher={teacher} and hear=tests\.teachers\.hear_modules both name the teacher: give one of them"):
+        load_config(name, f"teacher={teacher},hear=tests.teachers.hear_modules")
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_hear_modules_have_the_weight_and_expands_of_panns(name):
+    hear, panns = load_config(name, "hear=tests.teachers.hear_modules"), load_config(name, "teacher=panns")
+    assert (hear.teacher.name, hear.teacher.embedding, hear.teacher.hop_seconds) == ("hear:tests.teachers.hear_modules", "scene", 0.0)
+    hear.teacher = panns.teacher
+    assert hear.to_dict() == panns.to_dict()
+
+
+@pytest.mark.parametrize(("name", "weight"), [("openmic", 0.9), ("magnatagatune", 0.6)])
+def test_the_kd_row_weighs_labels_and_teacher_as_the_paper_does(name, weight):
+    """(1 - lambda) * label loss + lambda * KD at temperature 2, whose value is that of the authors' formula."""
+    config = load_config(name, "method=kd")
+    method = methods.build("kd", config, Context("multilabel", 3, np.zeros(0, np.int32)))
+    student, teacher = np.float32([[0.3, -1.2, 2.0]]), np.float32([[1.0, -0.5, -2.0]])
+    batch = Batch(np.zeros(1), np.float32([[1, 0, 1]]), np.ones((1, 3), bool), None, np.ones(1, bool), teacher_logits=teacher)
+    losses = method.losses(StudentOutputs(student, student[:, None], ()), None, batch, None)
+    label = np.mean(np.log1p(np.exp(np.float64([-0.3, -1.2, -2.0]))))
+    assert losses["loss"] == pytest.approx((1 - weight) * label + weight * 0.6555263, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
