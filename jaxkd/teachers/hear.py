@@ -43,9 +43,10 @@ def check(name: str, embedding: str) -> str:
         raise ConfigError(f"teacher {name!r} names no module: write {PREFIX}PACKAGE.MODULE, for example {PREFIX}hear21passt.base.")
     # below the package itself by the path alone: importlib.util.find_spec would import the package
     spec = importlib.util.find_spec(parts[0])
-    for depth in range(2, len(parts) + 1):
+    for part in parts[1:]:
         if spec is not None:
-            spec = PathFinder.find_spec(".".join(parts[:depth]), spec.submodule_search_locations or [])
+            # under its dotted name a namespace package would look for its parent among the imported modules
+            spec = PathFinder.find_spec(part, list(spec.submodule_search_locations or []))
     if spec is None:
         raise ConfigError(f"the module {module} of teacher {name!r} is not installed: install its package into this environment, or correct the name.")
     if embedding and embedding not in EMBEDDINGS:

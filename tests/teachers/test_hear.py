@@ -232,6 +232,18 @@ def test_tensors_are_those_of_the_class_of_the_model(package, tmp_path, module, 
         np.testing.assert_array_equal(teacher.embed(clips), build("mel", embedding).embed(clips))
 
 
+def test_namespace_packages_are_looked_into_without_importing_them(tmp_path, monkeypatch):
+    folder = tmp_path / "hear_outer" / "inner" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "mel.py").write_text(hear_modules.MEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert teachers.check("hear:hear_outer.inner.deeper.mel", "timestamp") == "timestamp"
+    for name in ("hear_outer.inner.deeper.mell", "hear_outer.iner.deeper.mel", "hear_outer.inner.deeper.mel.more"):
+        with pytest.raises(ConfigError, match=rf"the module {name} of teacher .* is not installed"):
+            teachers.check(f"hear:{name}")
+    assert not any(name.startswith("hear_outer") for name in sys.modules)
+
+
 def test_names_are_checked_without_importing_the_package(package, tmp_path):
     package()
     assert teachers.check("hear:small_hear.mel") == "scene"
