@@ -97,6 +97,7 @@ def _check_method(config: Any) -> None:
             f"method {config.method!r} takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none': "
             "set it to linear, mlp or finetuned."
         )
+    methods.require_rows(config, config.training.batch_size * (1 + config.training.unlabelled_ratio))
     if config.training.mixup_alpha and config.method in methods.PSEUDO_CLASS:
         raise ConfigError(f"config.training.mixup_alpha is {config.training.mixup_alpha}, but the targets of {config.method!r} cannot be mixed: set it to 0.")
     if config.method in methods.SUBSPACES:

@@ -51,7 +51,7 @@ def east_experiment(
     Raises:
       ConfigError: another teacher, or teacher and hear at once.
     """
-    values = parse_arg(arg, teacher="", method="east", student="", hear="", all_stages=False)
+    values: Any = parse_arg(arg, teacher="", method="east", student="", hear="", all_stages=False)
     if values.teacher and values.hear:
         raise ConfigError(f"config arguments teacher={values.teacher} and hear={values.hear} both name the teacher: give one of them.")
     teacher = values.teacher or ("panns" if values.hear else "passt")

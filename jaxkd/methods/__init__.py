@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxkd.errors import ConfigError
 from jaxkd.plugins import check_name, resolve
 
 METHODS = {
@@ -39,6 +40,9 @@ NEED_CLASSIFIER = ("teacher", *(name for name in METHODS if name not in ("baseli
 DISTANCES = ("east", "east_kd", "compressed")
 """Methods that pull the student's stages to an embedding by `config.distance`."""
 
+BETWEEN_ROWS = ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference")
+"""Values of `config.distance.name` that compare the rows of a group with each other."""
+
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
 """Methods whose targets are precomputed subclass probabilities."""
 
@@ -62,6 +66,21 @@ SUBCLASS_TEACHER = "jaxkd.methods.pseudo_class:subclass_teacher"
 def check(name: str) -> None:
     """Raises ConfigError unless `name` is a method, a reference, or has the plug-in form `package.module:attribute`."""
     check_name("method", name, (*METHODS, *REFERENCES))
+
+
+def require_rows(config: Any, rows: int) -> None:
+    """Raises ConfigError if a batch of this many rows, labelled and unlabelled, is too small for the distance of the config's method."""
+    settings = config.distance
+    if config.method not in DISTANCES or settings.name not in BETWEEN_ROWS:
+        return
+    needed = 4 if settings.bias_corrected and settings.name != "cosine_distance_difference" else 2
+    if rows < needed:
+        raise ConfigError(
+            f"config.distance.name is {settings.name!r} with bias_corrected={settings.bias_corrected}, which needs {needed} rows, but a training batch has "
+            f"{rows}: raise training.batch_size."
+        )
+    if rows < settings.group_size:
+        raise ConfigError(f"config.distance.group_size is {settings.group_size}, but a training batch has {rows} rows: lower it, or set it to 0 for the batch.")
 
 
 def build(name: str, config: Any, context: Any) -> Any:

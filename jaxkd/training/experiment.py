@@ -136,6 +136,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         section=section,
         length_pool=settings.length_pool,
     )
+    methods.require_rows(config, loader.rows)
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))

@@ -15,8 +15,10 @@ from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.methods.distance import adapt, distance
 from jaxkd.methods.method import Context
+from jaxkd.training.experiment import assemble
 from jaxkd.types import Batch, StudentOutputs
 from tests.dcor_oracle import dcor
+from tests.small import small_config
 
 ROWS, DIM = 9, 6
 Z = np.array([[0, 0], [1, 0], [0, 2], [3, 1]], np.float32)
@@ -211,6 +213,7 @@ def test_as_many_weights_as_stages():
         ({"stage_features_expand": (1, 2)}, "one integer for each of distance.stage_weights"),
         ({"stage_weights": (1.0, 1.0), "stage_features_expand": (1, 2)}, r"are \(1, -1\): both -1"),
         ({"alignment": "pool", "features_expand": 1, "embedding_expand": 6}, "'pool', which repeats no frame"),
+        ({"group_size": 65}, "group_size is 65, but a training batch has 64 rows: lower it, or set it to 0"),
     ],
 )
 def test_bad_distances_are_refused_before_anything_starts(overrides, message):
@@ -218,3 +221,30 @@ def test_bad_distances_are_refused_before_anything_starts(overrides, message):
     config.update_from_flattened_dict({f"distance.{name}": value for name, value in overrides.items()})
     with pytest.raises(ConfigError, match=message):
         pipeline.check(config)
+
+
+@pytest.mark.parametrize("method", ["east", "compressed"])
+@pytest.mark.parametrize(
+    ("name", "corrected", "needed"),
+    [
+        ("distance_correlation", False, 2),
+        ("distance_correlation", True, 4),
+        ("cosine_distance_correlation", True, 4),
+        ("cosine_distance_difference", True, 2),
+        ("cosine", True, 1),
+    ],
+)
+def test_a_distance_between_rows_needs_rows(method, name, corrected, needed, small_inputs):
+    config = small_config(method=method)
+    config.distance.update({"name": name, "bias_corrected": corrected})
+    for batch_size, ratio in ((1, needed - 1), (needed, 0)):
+        config.training.update({"batch_size": batch_size, "unlabelled_ratio": ratio})
+        pipeline.check(config)
+    if needed > 1:
+        config.training.batch_size = needed - 1
+        with pytest.raises(ConfigError, match=f"needs {needed} rows, but a training batch has {needed - 1}: raise training.batch_size"):
+            pipeline.check(config)
+        with pytest.raises(ConfigError, match=f"needs {needed} rows"):
+            assemble(config, small_inputs)
+    config.method = "baseline"
+    pipeline.check(config)
