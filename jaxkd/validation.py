@@ -136,6 +136,11 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _require(flat["crd.temperature"] >= 0.02, "crd.temperature", flat["crd.temperature"], "at least 0.02, so that its constant stays within float32")
     if flat["lelp.simplex"] and flat["lelp.scale"] == "whiten":
         raise ConfigError("config.lelp.simplex needs one scale for each class: set lelp.scale='class' or 'off', or lelp.simplex=False.")
+    if flat["lelp.simplex"] and flat["method"] == "random_directions":
+        raise ConfigError(
+            "config.lelp.simplex is True, but method 'random_directions' draws one direction for each subclass, one more than LELP then has: it would be no "
+            "control of it. Set lelp.simplex=False, or leave the method out."
+        )
     _validate_comparison(flat)
 
 

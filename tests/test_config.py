@@ -92,6 +92,15 @@ def test_bad_value_is_named_with_its_limit(field, value, message):
     assert message in str(caught.value)
 
 
+def test_the_control_of_random_directions_has_no_simplex_form():
+    config = load_config("text", "method=lelp")
+    config.lelp.simplex = True
+    pipeline.check(config)
+    config.method = "random_directions"
+    with pytest.raises(ConfigError, match=r"config\.lelp\.simplex is True, but method 'random_directions' .* Set lelp\.simplex=False"):
+        pipeline.check(config)
+
+
 @pytest.mark.parametrize("kind", ["random", "pca", "identity"])
 def test_separate_teachers_take_a_transformation_that_is_trained(kind):
     config = configs.default_config()

@@ -186,7 +186,8 @@ def random_subspaces(
 ) -> Subspaces:
     """The control of the PCA: random orthonormal directions in the same null space, scaled by the variance that the data have along them.
 
-    Arguments and errors as `fit_subspaces`; `eigenvalues` are the variances along the directions, in no order.
+    Arguments and errors as `fit_subspaces`; `eigenvalues` are the variances along the directions, in no order. A rotation would turn random directions into
+    random directions, and a solver finds principal ones: neither applies. S directions are drawn, so that without the simplex frame they are as many as LELP's.
     """
     _require_options(num_subclasses, "off", scale, simplex=False)
     require_every_class(moments.count)

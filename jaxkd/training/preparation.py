@@ -26,6 +26,7 @@ from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.teachers.resampling import METHOD, Clips
+from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.prepared import Prepared
@@ -41,11 +42,12 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
 
     Raises:
       ConfigError: a batch is larger than the data set, or student, teacher and data do not fit together.
-      DataError, ResourceError: an input that is missing or damaged; too little disk or memory.
+      DataError, ResourceError: an input that is missing or damaged, a class without training rows; too little disk or memory.
     """
     dataset = load_dataset(config, cache_dir)
     if config.method == "oracle" and not dataset.fine_classes:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
+    require_labelled_rows(config, dataset)
     inputs = student_inputs(config, dataset, cache_dir)
     other = load_other(config, dataset, cache_dir) if config.other.source else None
     if config.method not in methods.REFERENCES:

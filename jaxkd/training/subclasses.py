@@ -1,5 +1,6 @@
 """Fits what a pseudo-class method needs: for every example the probabilities of the subclasses within each class, kept in the cache."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import save_subspaces
+from jaxkd.training.class_rows import require_rows
 from jaxkd.training.label_subclasses import fit_labels
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
@@ -74,7 +76,9 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     if config.method == "uniform":
         return None, splits.uniform(len(ids), **sizes)
     fitted = np.isin(ids, unaugmented(dataset, "train"))
-    classes = np.where(fitted, _classes(config, prepared, ids), -1)
+    classes_by = functools.cache(functools.partial(_classes, prepared, ids))
+    require_rows(config, dataset, lambda source: classes_by(source)[fitted, None] == np.arange(num_classes))
+    classes = np.where(fitted, classes_by(settings.classes_from), -1)
     if config.method == "oracle":
         return None, splits.oracle(dataset.fine_labels(ids), classes, num_classes=num_classes)
     if config.method in CLUSTERED:
@@ -85,17 +89,17 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
     if config.method == "permuted":
         train = np.isin(ids, dataset.splits["train"])
-        values[train] = splits.permuted(values[train], _classes(config, prepared, ids)[train], seed=config.seed)
+        values[train] = splits.permuted(values[train], classes_by(settings.classes_from)[train], seed=config.seed)
     return subspaces, values
 
 
-def _classes(config: Any, prepared: Prepared, ids: list[str]) -> np.ndarray:
-    """The class of each row: its label or the teacher's, as `config.lelp.classes_from` says; int32 [n]."""
+def _classes(prepared: Prepared, ids: list[str], source: str) -> np.ndarray:
+    """The class of each row: its label or the teacher's, as the source says; int32 [n]."""
     dataset, logits = prepared.dataset, prepared.teacher_logits()
     assert logits is not None
     labels, mask = dataset.labels(ids), dataset.label_mask(ids)
     teacher = np.asarray(lelp.fold_logits(logits.values, labels.shape[1]))
-    return lelp.classes_of_rows(labels, mask, teacher, source=config.lelp.classes_from)
+    return lelp.classes_of_rows(labels, mask, teacher, source=source)
 
 
 def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
@@ -103,7 +107,7 @@ def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
 
 
 def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice]) -> lelp.Subspaces:
-    """The subspaces of the rows with a class, read from the store block by block."""
+    """The subspaces of the rows with a class, read from the store block by block; `rotation` and `solver` do not apply to random directions."""
     settings, num_classes = config.lelp, len(prepared.dataset.classes)
     assert prepared.classifier is not None and prepared.store is not None
     store, key, kernel = prepared.store, jax.random.key(config.seed), prepared.classifier.kernel

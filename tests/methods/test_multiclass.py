@@ -11,6 +11,7 @@ from scipy.special import log_softmax, logsumexp, rel_entr, softmax
 from jaxkd import methods
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
+from jaxkd.lelp import pseudo_class_loss
 from jaxkd.methods.method import Context
 from jaxkd.types import Batch, StudentOutputs
 
@@ -114,6 +115,16 @@ def test_pseudo_class_term_is_the_divergence_over_all_outputs(name):
     assert float(_terms(method, outputs, batch)["distillation"]) == pytest.approx(expected, rel=1e-5)
     assert method.outputs_per_label == SUBCLASSES
     np.testing.assert_allclose(np.asarray(softmax(method.label_logits(outputs.logits), axis=-1)).sum(axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"weight": 0.5}, {"temperature_on": "teacher"}, {"tau_squared": False}])
+def test_options_of_lelp_reach_the_loss(options):
+    batch, method = _batch(), _build("lelp", **{"distillation.temperature": 2.0, **{f"lelp.{name}": value for name, value in options.items()}})
+    outputs = _outputs(method)
+    arguments = outputs.logits, batch.teacher_logits, batch.targets
+    plain, expected = (float(pseudo_class_loss(*arguments, temperature=2.0, **chosen)) for chosen in ({}, options))
+    assert float(_terms(method, outputs, batch)["distillation"]) == pytest.approx(expected, rel=1e-5)
+    assert abs(plain - expected) > 0.01
 
 
 @pytest.mark.parametrize("name", [*WITH_FEATURE_LOSS, "crd"])

@@ -10,6 +10,7 @@ from scipy.special import expit, logsumexp, rel_entr, softmax
 
 from jaxkd import methods
 from jaxkd.config import default_config
+from jaxkd.lelp import multilabel_pseudo_class_loss
 from jaxkd.methods.method import Context
 from jaxkd.types import Batch, StudentOutputs
 
@@ -104,6 +105,19 @@ def test_pseudo_class_term_is_the_divergence_over_both_sides_of_each_label(name,
     student = softmax(np.float64(outputs.logits).reshape(ROWS, LABELS, -1), axis=-1).reshape(target.shape)
     divergence = rel_entr(target, student).sum(axis=(2, 3))
     assert _terms(method, outputs, batch)["distillation"] == pytest.approx(divergence[_counts(batch, masked)].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"weight": 0.5}, {"temperature_on": "teacher"}, {"tau_squared": False}])
+def test_options_of_lelp_reach_the_loss(options):
+    batch, method = _batch(), _build("lelp", **{"distillation.temperature": 2.0, **{f"lelp.{name}": value for name, value in options.items()}})
+    outputs = _outputs(method)
+    arguments = outputs.logits, batch.teacher_logits, batch.targets
+    plain, expected = (
+        float(multilabel_pseudo_class_loss(*arguments, label_mask=_counts(batch, True), where=batch.where, temperature=2.0, **chosen))
+        for chosen in ({}, options)
+    )
+    assert _terms(method, outputs, batch)["distillation"] == pytest.approx(expected, rel=1e-5)
+    assert abs(plain - expected) > 0.01
 
 
 def test_an_unlabelled_row_moves_the_student_on_every_label():
