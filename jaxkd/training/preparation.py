@@ -30,7 +30,7 @@ from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.prepared import Prepared
-from jaxkd.training.subclasses import subclass_targets
+from jaxkd.training.subclasses import subclass_notes, subclass_targets
 from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier
 from jaxkd.types import TeacherSide
 
@@ -69,7 +69,8 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
         frames = frozen_store(config, teachers.choices(config.teacher)[0], dataset, cache_dir)[0] if on_frozen else None
         prepared = Prepared(dataset, inputs, store, teacher.classifier, notes=notes, frames=frames)
-    return prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
+    prepared = prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
+    return prepared._replace(notes={**prepared.notes, **subclass_notes(config, prepared, cache_dir)})
 
 
 def load_dataset(config: Any, cache_dir: Path) -> Any:

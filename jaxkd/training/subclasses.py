@@ -20,7 +20,7 @@ from jaxkd.training.label_subclasses import fit_labels
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BLOCK_ROWS = 4096
 CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "tsne_kmeans": splits.tsne_kmeans}
 
@@ -38,20 +38,43 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     """
     if config.method not in methods.PSEUDO_CLASS or prepared.store is None or prepared.classifier is None:
         return None
-    identity = _identity(config, prepared)
-    folder = Path(cache_dir) / "subclasses" / f"{config.method}-{sha256_json(identity)[:12]}"
-    ids = list(prepared.store.ids)
+    identity, ids = _identity(config, prepared), list(prepared.store.ids)
+    folder = _folder(config, identity, cache_dir)
     if not folder.exists():
         subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
         with atomic_directory(folder) as temporary:
             np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
             if subspaces is not None:
                 save_subspaces(temporary / "subspaces", subspaces, identity=identity)
-            write_json(temporary / "manifest.json", {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy")})
+            manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "fewer": _fewer(subspaces, prepared)}
+            write_json(temporary / "manifest.json", manifest)
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
         raise ArtefactError(f"{folder} was altered after it was written: remove it and run again, and it is made anew.")
     return Table({example: row for row, example in enumerate(ids)}, np.load(folder / "probs.npy", allow_pickle=False))
+
+
+def subclass_notes(config: Any, prepared: Prepared, cache_dir: Path) -> dict[str, str]:
+    """What the report says of `prepared.targets`, found in the cache: which classes, or sides of a label, have fewer than `config.lelp.subclasses`."""
+    if prepared.targets is None:
+        return {}
+    fewer = read_json(_folder(config, _identity(config, prepared), cache_dir) / "manifest.json")["fewer"]
+    return {"too few rows or too little variance for all subclasses": fewer} if fewer else {}
+
+
+def _fewer(subspaces: lelp.Subspaces | None, prepared: Prepared) -> str:
+    """The classes, or sides of a label, with fewer than S subclasses: "violin present: 4 of 10; harp present: 1 of 10"; "" for none."""
+    if subspaces is None:
+        return ""
+    names = prepared.dataset.classes
+    if prepared.dataset.task == "multilabel":
+        names = [f"{name} {side}" for name in names for side in ("absent", "present")]
+    counts, subclasses = subspaces.valid.sum(axis=1).tolist(), subspaces.valid.shape[1]
+    return "; ".join(f"{name}: {count} of {subclasses}" for name, count in zip(names, counts, strict=True) if count < subclasses)
+
+
+def _folder(config: Any, identity: dict[str, Any], cache_dir: Path) -> Path:
+    return Path(cache_dir) / "subclasses" / f"{config.method}-{sha256_json(identity)[:12]}"
 
 
 def _identity(config: Any, prepared: Prepared) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxkd.results.artefact import load_predictor
 from jaxkd.results.evaluation import classifier_scores
 from jaxkd.training.experiment import teacher_side
 from jaxkd.training.preparation import prepare, trained_teacher
-from jaxkd.training.subclasses import subclass_targets
+from jaxkd.training.subclasses import subclass_notes, subclass_targets
 from tests.small import load_config
 
 METHODS = [name for name in methods.PSEUDO_CLASS if name not in methods.ONE_CLASS]
@@ -100,6 +100,22 @@ def test_permuted_has_the_targets_of_lelp_in_another_order_on_each_side(targets,
             own = present[:, label] == value
             ours, theirs = (np.sort(probs[own, 2 * label : 2 * label + 2].reshape(own.sum(), -1), axis=0) for probs in (plain, permuted))
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_sides_of_labels_with_too_few_rows_are_told_in_the_notes(targets, prepared):
+    """Of n rows there are n - 1 directions."""
+    dataset, train = prepared.dataset, prepared.dataset.splits["train"]
+    present = np.where(dataset.label_mask(train), dataset.labels(train) > 0.5, prepared.teacher_logits().gather(train) > 0)
+    rows = {
+        f"{name} {side}": np.sum(present[:, label] == value) for label, name in enumerate(dataset.classes) for value, side in enumerate(("absent", "present"))
+    }
+    few = [f"{name}: {count - 1} of {SUBCLASSES}" for name, count in rows.items() if 1 < count <= SUBCLASSES]
+    notes = {"too few rows or too little variance for all subclasses": "; ".join(few)}
+    assert few and notes.items() <= prepared.notes.items()
+    assert {method: subclass_notes(_config(method), prepared._replace(targets=targets[0][method]), targets[1]) for method in ("lelp", "uniform")} == {
+        "lelp": notes,
+        "uniform": {},
+    }
 
 
 def test_a_label_that_never_occurs_is_named(prepared, tmp_path):

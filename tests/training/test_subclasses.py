@@ -1,12 +1,14 @@
 """Pseudo-class targets of every method, on texts with a trained teacher: what they are, and that they are found again or refused."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from jaxkd import methods
 from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.lelp.artefact import load_subspaces
-from jaxkd.training.subclasses import subclass_targets
+from jaxkd.training.subclasses import subclass_notes, subclass_targets
 from tests.small import text_config
 
 
@@ -78,6 +80,20 @@ def test_found_again_and_refused_if_altered(targets, text_inputs):
     with pytest.raises(ArtefactError, match="was altered after it was written: remove it"):
         subclass_targets(_config(), text_inputs, cache)
     file.write_bytes(data)
+
+
+def test_classes_with_too_few_rows_are_told_when_they_are_fitted_and_when_they_are_found(text_inputs, tmp_path):
+    """Of n rows there are n - 1 directions."""
+    train, config = text_inputs.dataset.splits["train"], _config()
+    even = text_inputs.dataset.labels(train)[:, 0] > 0.5
+    few = [*np.array(train)[even][:6], *np.array(train)[~even]]
+    dataset = copy.copy(text_inputs.dataset)
+    dataset.splits = dataset.splits | {"train": few}
+    for _ in range(2):
+        prepared = text_inputs._replace(dataset=dataset)
+        prepared = prepared._replace(targets=subclass_targets(config, prepared, tmp_path))
+        notes = subclass_notes(config, prepared, tmp_path)
+        assert notes == {"too few rows or too little variance for all subclasses": f"{dataset.classes[0]}: 5 of 10"}
 
 
 def test_more_subclasses_than_the_null_space_has(text_inputs, tmp_path):
