@@ -3,7 +3,7 @@
 Both sides do the front end of rows and mixup partners with jitter and SpecAugment, the student forward and backward, distance correlation on 62 frames,
 clipping and Adam with coupled decay; the parts are timed apart too. The sides take turns within each repeat, in processes of their own, and the ratio is
 that of a repeat: jaxkd / torch. `--threads 1` keeps both to one processor; the ratio of processor seconds then tells the same on a machine with other load.
-The claim: at most 1.3 times the time of torch.
+The claims: at most 1.3 times the time of torch for the step, and every other part faster than torch.
 
 Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 6 minutes, 10 GB of memory)
 """
@@ -218,11 +218,9 @@ def main() -> None:
         print(f"{part:<12}" + "   ".join(cells))
     print(f"peak memory {peaks['jaxkd']:.0f} MB against {peaks['torch']:.0f} MB: {figures['peak_ratio']:.2f}")
     kind = "cpu_s" if settings.threads == 1 else "wall_s"
-    ratio = figures[settings.parts[-1]][kind]["ratio"]
-    print(
-        json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures, "limit": LIMIT, "reached": ratio <= LIMIT})
-    )
-    sys.exit(ratio > LIMIT)
+    reached = all(figures[part][kind]["ratio"] <= (LIMIT if part == "step" else 1) for part in settings.parts)
+    print(json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures, "limit": LIMIT, "reached": reached}))
+    sys.exit(not reached)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ east 0.72 / 0.50, baseline 0.72 / 0.47, the teacher's probe 0.76 / 0.53.
 Methods that take the logits of the teacher (kd, lelp and its controls, ...) need a classifier: linear or mlp, trained on the labelled clips on the time
 mean of the frozen embedding. With one, all run without mixup, which the targets of LELP cannot follow.
 
+Its east is not EAsT as published: distances are between means over time, in one group of the whole batch with its unlabelled rows, with scale-free constants,
+and training is by AdamW with a cosine.
+
 With finetuned the tagger itself is trained on the labelled clips, then embeds them: its own classifier is the reference row `teacher`, and the students
 are taught by it; in the comparison probe and compressed_frozen keep to the frozen one, so that it shows what either costs and gives. Its learning rate,
 1e-4, is a customary one for fine-tuning: no other was tried.

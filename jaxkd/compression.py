@@ -16,14 +16,12 @@ from flax import linen as nn
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.losses import distance_correlation_sqr
 from jaxkd.losses.features import unit_rows
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array
 
 TRANSFORMATIONS = ("linear", "linear_norm", "mlp", "attention", "random", "pca", "identity")
 FIXED = ("random", "pca")
 """Transformations that are not trained: a matrix that is drawn or fitted beforehand."""
-
-UNIFORM_FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)): Kaiming-uniform with a = sqrt(5), how torch starts a linear layer."""
 
 
 class Projection(NamedTuple):
@@ -87,7 +85,7 @@ class TeacherTransformation(nn.Module):
         if self.kind in FIXED:
             return self._projected(embedding)
         if self.kind == "mlp":
-            embedding = nn.relu(nn.Dense(self.features, kernel_init=UNIFORM_FAN_IN, name="hidden")(embedding))
+            embedding = nn.relu(nn.Dense(self.features, kernel_init=TORCH_DEFAULT, name="hidden")(embedding))
         compact = self._dense("output")(embedding)
         if self.kind == "linear_norm":
             return unit_rows(compact) * self.features**0.5
@@ -96,7 +94,7 @@ class TeacherTransformation(nn.Module):
         return compact
 
     def _dense(self, name: str) -> nn.Dense:
-        return nn.Dense(self.features, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=name)
+        return nn.Dense(self.features, use_bias=False, kernel_init=TORCH_DEFAULT, name=name)
 
     def _attention(self, embedding: jax.Array) -> jax.Array:
         """Weights of the frames for each frame, [..., T, T]."""
@@ -193,7 +191,7 @@ def label_share(compact: Array, head_kernel: Array, *, key: jax.Array, draws: in
     """Share of the distance variance of an embedding that its label directions explain, and that as many random directions explain.
 
     Distance variance is the mean square of the U-centred distances between rows (Szekely and Rizzo 2014); explained is the part of it that a least-squares
-    fit by the U-centred distances along the directions takes: the square of the bias-corrected R^2 of both sets of distances.
+    fit by the U-centred distances along the directions takes: the square of the bias-corrected R^2 of both sets of distances, where that is above 0.
 
     Args:
       compact: rows of the embedding, [n, C].
@@ -202,12 +200,12 @@ def label_share(compact: Array, head_kernel: Array, *, key: jax.Array, draws: in
       draws: random subspaces of the dimension of the label directions' span, whose mean is what chance explains.
 
     Returns:
-      Two scalars, at most 1.
+      Two scalars from 0 to 1.
     """
     compact, basis = jnp.asarray(compact), jnp.linalg.qr(jnp.asarray(head_kernel))[0]
 
     def share(directions: jax.Array) -> jax.Array:
-        return jnp.square(distance_correlation_sqr(compact @ directions, compact, bias_corrected=True))
+        return jnp.square(jnp.maximum(distance_correlation_sqr(compact @ directions, compact, bias_corrected=True), 0))
 
     random = jnp.linalg.qr(jax.random.normal(key, (draws, *basis.shape), basis.dtype))[0]
     return share(basis), jnp.mean(jax.lax.map(share, random))

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "jaxkd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("config", "recipes", "members", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel"),
-    ("losses", "metrics", "frontend"),
+    ("losses", "metrics", "frontend", "torch_start"),
     ("lelp", "compression", "models", "data"),
     ("methods", "students", "teachers"),
     ("embeddings",),

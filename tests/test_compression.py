@@ -107,6 +107,12 @@ def test_label_share_is_the_explained_part_of_the_distance_variance():
     np.testing.assert_allclose(label_share(spherical[:, :2], kernel[:2], key=jax.random.key(0)), 1, rtol=1e-5)
 
 
+def test_a_negative_statistic_explains_nothing():
+    compact = (np.random.default_rng(0).standard_normal((60, 6)) * [9, 9, 9, 9, 0.01, 0.01]).astype(np.float32)
+    assert dcor.u_distance_correlation_sqr(compact[:, 5:].astype(np.float64), compact.astype(np.float64)) < -0.01
+    assert label_share(compact, np.eye(6, dtype=np.float32)[:, 5:], key=jax.random.key(0))[0] == 0
+
+
 def test_identity_has_no_parameters_and_keeps_the_embedding():
     module, variables = transformed("identity", features=64)
     assert jax.tree.leaves(variables) == []

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxkd.compression import FIXED, UNIFORM_FAN_IN, Projection, TeacherTransformation
+from jaxkd.compression import FIXED, Projection, TeacherTransformation
 from jaxkd.config import count_steps
 from jaxkd.methods.distance import adapt, distance, split_widths
 from jaxkd.methods.method import Context, Method, label_loss
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array, Batch, StudentOutputs
 
 
@@ -33,7 +34,7 @@ class _Auxiliary(nn.Module):
         projection = self.projection(width) if self.projection and settings.transformation in FIXED else None
         parts = zip(_transformations(self.widths), split_widths(batch.embedding, self.widths), strict=True)
         compact = jnp.concatenate([TeacherTransformation(width, settings.transformation, projection, name=name)(part) for name, part in parts], axis=-1)
-        teacher_logits = nn.Dense(self.num_labels, kernel_init=UNIFORM_FAN_IN, name="head")(compact.mean(axis=1))
+        teacher_logits = nn.Dense(self.num_labels, kernel_init=TORCH_DEFAULT, name="head")(compact.mean(axis=1))
         return _Outputs(adapt(self.config, outputs, compact.shape[-1], (width,) * len(self.widths)), compact, teacher_logits)
 
 

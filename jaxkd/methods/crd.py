@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd import losses as lib
-from jaxkd.compression import UNIFORM_FAN_IN
 from jaxkd.methods.distillation import kd_divergence, require_multiclass
 from jaxkd.methods.method import Context, Method, label_loss
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array, Batch, StudentOutputs
 
 
@@ -21,7 +21,7 @@ class _Projections(nn.Module):
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> tuple[jax.Array, jax.Array]:
         def project(name: str, x: Array) -> jax.Array:
-            return nn.Dense(self.width, kernel_init=UNIFORM_FAN_IN, name=name)(jnp.asarray(x).mean(axis=1))
+            return nn.Dense(self.width, kernel_init=TORCH_DEFAULT, name=name)(jnp.asarray(x).mean(axis=1))
 
         return project("student", outputs.features), project("teacher", batch.embedding)
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import losses as lib
-from jaxkd.compression import UNIFORM_FAN_IN
 from jaxkd.errors import ConfigError
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array, StudentOutputs
 
 _ROW_BY_ROW = {"fitnet": lib.fitnet, "l2": lib.l2, "cosine": lib.cosine}
@@ -59,7 +59,7 @@ def adapt(config: Any, outputs: StudentOutputs, target_dim: int, widths: tuple[i
         features = taps[stage.tap]
         if name == "fitnet":
             suffix = "" if stage.tap == -1 else f"_{stage.tap}"
-            features = nn.Dense(target_dim, kernel_init=UNIFORM_FAN_IN, name=f"adapter{suffix}")(features)
+            features = nn.Dense(target_dim, kernel_init=TORCH_DEFAULT, name=f"adapter{suffix}")(features)
         elif name in EQUAL_WIDTHS and {features.shape[-1]} != {*(widths or (target_dim,))}:
             raise ConfigError(
                 f"config.distance.name is {name!r}, which compares equal widths, but stage {stage.tap % len(taps)} of the student has {features.shape[-1]} "

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd import losses as lib
-from jaxkd.compression import UNIFORM_FAN_IN
 from jaxkd.errors import ConfigError
 from jaxkd.methods.distillation import kd_divergence
 from jaxkd.methods.method import Context, Method, label_loss
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array, Batch, StudentOutputs
 
 FeatureLoss = Callable[[Any, Batch, str | None], Array]
@@ -33,7 +33,7 @@ class _Projected(nn.Module):
         taps = len(outputs.taps)
         if not -taps <= self.tap < taps:
             raise ConfigError(f"config.fitnet.tap is {self.tap}, but the student has {taps} tap(s): choose from {-taps} to {taps - 1}.")
-        return nn.Dense(batch.embedding_dim, kernel_init=UNIFORM_FAN_IN, name="projection")(_pooled(outputs.taps[self.tap]))
+        return nn.Dense(batch.embedding_dim, kernel_init=TORCH_DEFAULT, name="projection")(_pooled(outputs.taps[self.tap]))
 
 
 class _Variational(nn.Module):
@@ -44,8 +44,8 @@ class _Variational(nn.Module):
         width = batch.embedding_dim
         mean = _pooled(outputs.features)
         for layer in range(2):
-            mean = nn.relu(nn.Dense(width, kernel_init=UNIFORM_FAN_IN, name=f"mean_{layer}")(mean))
-        mean = nn.Dense(width, kernel_init=UNIFORM_FAN_IN, name="mean_2")(mean)
+            mean = nn.relu(nn.Dense(width, kernel_init=TORCH_DEFAULT, name=f"mean_{layer}")(mean))
+        mean = nn.Dense(width, kernel_init=TORCH_DEFAULT, name="mean_2")(mean)
         return mean, self.param("raw_variance", nn.initializers.constant(lib.initial_raw_variance()), (width,))
 
 

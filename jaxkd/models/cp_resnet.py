@@ -9,7 +9,7 @@ import jax
 from jaxkd.models.batch_norm import BatchNorm
 from jaxkd.models.convolution import Conv
 from jaxkd.models.pooling import max_pool
-from jaxkd.models.torch_start import TORCH_DEFAULT
+from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import StudentOutputs
 
 

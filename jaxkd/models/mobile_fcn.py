@@ -9,7 +9,7 @@ from jaxkd.models.convolution import Conv
 from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.models.dropout import Dropout
 from jaxkd.models.pooling import max_pool
-from jaxkd.models.torch_start import TORCH_DEFAULT, torch_bias
+from jaxkd.torch_start import TORCH_DEFAULT, torch_bias
 from jaxkd.types import StudentOutputs
 
 BANDS = (96, 128)

@@ -72,6 +72,25 @@ def test_blocks_start_as_their_shortcut():
     assert not any(np.any(kernel) for kernel in second)
 
 
+@pytest.mark.slow
+def test_east_network_starts_as_published():
+    """Stem by its fan in, first convolutions by L^-0.5 for L = 12 blocks, shortcuts by their channels, head as torch starts it."""
+    params = students.build("cp_resnet", num_outputs=20).init(jax.random.key(0), jnp.zeros((1, 16, 16)), train=False)["params"]
+    deviation = {name: {part: np.std(layer["conv"]["kernel"]) for part, layer in block.items()} for name, block in params.items() if "block" in name}
+    assert np.std(params["stem"]["conv"]["kernel"]) == pytest.approx((2 / 25) ** 0.5, rel=0.05)
+    for name, block in params.items():
+        if "block" in name:
+            size, _, _, channels = block["first"]["conv"]["kernel"].shape
+            assert deviation[name]["first"] == pytest.approx(12**-0.5 * (2 / (size**2 * channels)) ** 0.5, rel=0.02)
+            assert deviation[name]["second"] == 0
+    shortcuts = {name: parts["shortcut"] for name, parts in deviation.items() if "shortcut" in parts}
+    assert shortcuts == pytest.approx({"stage2_block1": (2 / 256) ** 0.5, "stage3_block1": (2 / 512) ** 0.5}, rel=0.02)
+    assert len(deviation) == 12
+    kernel = np.abs(params["head"]["kernel"])
+    assert 0.99 * 512**-0.5 < kernel.max() <= 512**-0.5
+    assert not np.any(params["head"]["bias"])
+
+
 def test_unknown_student_shows_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown student 'cp_resnet_smal'. Did you mean 'cp_resnet_small'\?"):
         students.build("cp_resnet_smal", num_outputs=3)
