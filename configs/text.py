@@ -36,16 +36,16 @@ SETTINGS = (
     "vid vid.weight=1.0 distillation.temperature=1.0",
     "rkd rkd.weight=0.1 distillation.temperature=1.0",
     "crd crd.weight=0.01 distillation.temperature=1.0",
-    "subclass_distillation lelp.subclasses=5 subclass_distillation.auxiliary_weight=0.1 distillation.temperature=1.0",
-    "lelp lelp.subclasses=10 lelp.subclass_temperature=1.0",
+    "subclass_distillation lelp.subclasses=10 distillation.temperature=1.0 subclass_distillation.auxiliary_weight=0.3",
+    "lelp lelp.subclasses=10 distillation.temperature=1.0 lelp.subclass_temperature=1.0",
     "kmeans lelp.subclasses=10 distillation.temperature=1.0",
     "agglomerative lelp.subclasses=10 distillation.temperature=1.0",
     "tsne_kmeans lelp.subclasses=10 distillation.temperature=1.0",
     "oracle distillation.temperature=1.0",
-    "random_directions lelp.subclasses=10 lelp.subclass_temperature=1.0",
-    "permuted lelp.subclasses=5 lelp.subclass_temperature=1.0",
+    "random_directions lelp.subclasses=10 distillation.temperature=1.0 lelp.subclass_temperature=1.0",
+    "permuted lelp.subclasses=5 distillation.temperature=1.0 lelp.subclass_temperature=1.0",
     "uniform lelp.subclasses=5 distillation.temperature=1.0",
-    "outputs_only lelp.subclasses=2 distillation.temperature=1.0",
+    "outputs_only lelp.subclasses=5 distillation.temperature=1.0",
 )
 
 
