@@ -18,8 +18,8 @@ from jaxkd.files import default_cache_dir, read_json
 
 TEMPERATURES = (1.0, 2.0, 4.0, 1.5, 3.0, 6.0)
 WEIGHTS = {"embedding_distillation": (1.0, 0.1, 10.0), "fitnet": (1.0, 0.1, 10.0), "vid": (0.1, 0.01, 1.0), "rkd": (0.1, 0.01, 1.0), "crd": (0.1, 0.01, 0.8)}
-# S and the distillation temperature; what the third column is, depends on the method
-SUBCLASS_TRIALS = ((10, 1.0, 0), (10, 2.0, 0), (5, 1.0, 0), (5, 2.0, 0), (10, 1.0, 1), (5, 1.0, 1))
+# S, the distillation temperature, and which value of a third field, that depends on the method: the first, then each changed alone
+SUBCLASS_TRIALS = ((10, 1.0, 0), (10, 2.0, 0), (5, 1.0, 0), (10, 1.0, 1), (5, 2.0, 0), (5, 1.0, 1))
 THIRD = {"lelp.subclass_temperature": (1.0, 2.0), "subclass_distillation.auxiliary_weight": (0.3, 0.1)}
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="a file of configs/ and its argument: text.py:data=rotten_tomatoes,labels=300")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--tune", action="store_true", help="choose the settings of each method on the validation split")
-    parser.add_argument("--trials", type=int, default=3, help="runs for each method, at most 6")
+    parser.add_argument("--trials", type=int, default=4, help="runs for each method, at most 6")
     parser.add_argument("--steps", type=int, help="training steps of a student, instead of those of the config")
     parser.add_argument("--methods", nargs="*", help="instead of those of the config")
     arguments = parser.parse_args()

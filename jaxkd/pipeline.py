@@ -29,6 +29,7 @@ def check(config: Any) -> None:
     """
     validate(config)
     check_name("data source", config.data.source, data.SOURCES)
+    _check_folders(config)
     modality = data.modality_of(config.data.source)
     for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)
@@ -46,14 +47,20 @@ def check(config: Any) -> None:
         from jaxkd.data.rendered_config import check_config
 
         check_config(config.data)
-    for part in ("data", "other"):
-        if config[part].source in data.FOLDER_SOURCES and not config[part].folder:
-            raise ConfigError(f"config.{part}.folder is empty, but config.{part}.source={config[part].source!r} reads it: set --config.{part}.folder=PATH.")
     if config.other.source:
         _check_other(config, modality)
     for part in ("training", "teacher_training"):
         if modality == "text" and config[part].mixup_alpha:
             raise ConfigError(f"config.{part}.mixup_alpha is {config[part].mixup_alpha}, but tokens cannot be mixed: set it to 0.")
+
+
+def _check_folders(config: Any) -> None:
+    for part in ("data", "other"):
+        if config[part].source in data.FOLDER_SOURCES and not config[part].folder:
+            embeddings = " and, for the embeddings, --config.teacher.archive=FOLDER_OR_FILE" if teachers.lacks_archive(config.teacher) else ""
+            raise ConfigError(
+                f"config.{part}.folder is empty, but config.{part}.source={config[part].source!r} reads it: set --config.{part}.folder=PATH{embeddings}."
+            )
 
 
 def _compared_methods(config: Any) -> list[str]:

@@ -98,18 +98,25 @@ class ClassMoments(NamedTuple):
         return ClassMoments(count, mean, self.m2 + other.m2 + between)
 
     def psum(self, axis_name: str) -> "ClassMoments":
-        """Moments of the rows of all devices of a mapped axis (pmap, shard_map, vmap): centred before anything is summed.
+        """Moments of the rows of all devices of a mapped axis (pmap, shard_map, vmap), by one psum: centred before anything is summed.
 
-        The means are merged about their own first estimate, so that one far from zero loses no digits.
+        Each device puts its count and mean into a place of its own, [devices, C, 1 + D], so that the sum shows every device all of them; the second
+        moment between the devices then needs no second round. The means are merged about their first estimate: one far from zero loses no digits.
         """
-        count = jax.lax.psum(self.count, axis_name)
-        rows = jnp.maximum(count, 1)[:, None]
-        estimate = jax.lax.psum(self.count[:, None] * self.mean, axis_name) / rows
-        offset = jnp.where(self.count[:, None] > 0, self.mean - estimate, 0)
-        shift = jax.lax.psum(self.count[:, None] * offset, axis_name) / rows
-        apart = offset - shift
-        between = self.count[:, None, None] * apart[:, :, None] * apart[:, None, :]
-        return ClassMoments(count, estimate + shift, jax.lax.psum(self.m2 + between, axis_name))
+        num_classes, dim = self.mean.shape
+        own = jnp.concatenate([self.count[:, None], self.mean], axis=1)
+        places = jnp.zeros((jax.lax.axis_size(axis_name), *own.shape), own.dtype).at[jax.lax.axis_index(axis_name)].set(own)
+        sums = jax.lax.psum(jnp.concatenate([self.m2.ravel(), places.ravel()]), axis_name)
+        m2, places = sums[: self.m2.size].reshape(self.m2.shape), sums[self.m2.size :].reshape(-1, num_classes, 1 + dim)
+        counts, means = places[:, :, :1], places[:, :, 1:]
+        count = counts.sum(axis=0)
+        rows = jnp.maximum(count, 1)
+        estimate = (counts * means).sum(axis=0) / rows
+        apart = jnp.where(counts > 0, means - estimate, 0)
+        shift = (counts * apart).sum(axis=0) / rows
+        apart -= shift
+        between = jnp.einsum("pcd,pce->cde", counts * apart, apart, precision="highest")
+        return ClassMoments(count[:, 0], estimate + shift, m2 + between)
 
     def covariance(self) -> Array:
         """Covariance of each class with divisor count - 1, [C, D, D]; 0 for a class of one row."""

@@ -108,7 +108,7 @@ def _evaluate_student(
     """Size and speed of the trained student, its logits on each of `examples`, scores of probes on its features, diagnostics, the warning of its method."""
     if not (workdir / "student").exists():
         raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
-    variables, _ = load_student(workdir / "student")
+    variables, kept = load_student(workdir / "student")
     assembly = assemble(config, prepared)
     forward = student_forward(assembly, variables, config.evaluation.batch_size)
     state = assembly.state._replace(params={**assembly.state.params, "student": variables["params"]}, batch_stats=variables["batch_stats"])
@@ -121,7 +121,8 @@ def _evaluate_student(
     sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
     size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
     diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
-    return {"name": config.student.name, "training": training_cost(workdir)} | size, logits, of_features, diagnostics, assembly.experiment.method.warning
+    summary = {"name": config.student.name, "best_step": kept["best_step"], "training": training_cost(workdir), **size}
+    return summary, logits, of_features, diagnostics, assembly.experiment.method.warning
 
 
 def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: int) -> Callable[[Prepared, list[str]], tuple[np.ndarray, np.ndarray]]:

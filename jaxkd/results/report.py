@@ -12,7 +12,7 @@ from jaxkd.results import numbers, plots, room, uncertainty
 from jaxkd.results.beside import TRAINING_COST
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import PROBE_SUFFIX, SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
-from jaxkd.results.wording import how_to_read_run, origin_lines, reference_side, task_of, unit_of
+from jaxkd.results.wording import KEPT, how_to_read_run, origin_lines, reference_side, task_of, unit_of
 
 LOWER_IS_BETTER = ("ece", "brier", "nll", "ece_scaled", "brier_scaled")
 
@@ -161,7 +161,9 @@ def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
 
 
 def _note_lines(report: dict[str, Any]) -> list[str]:
-    return origin_lines(report) + [f"{name}: {text}" for name, text in numbers.flat_lines(report["notes"])]
+    lines = origin_lines(report) + [f"{name.replace('.', ', ').replace('_', ' ')}: {text}" for name, text in numbers.flat_lines(report["notes"])]
+    step = (report["student"] or {}).get("best_step")
+    return [*([] if step is None else [KEPT.format(step=step)]), *lines]
 
 
 def _title(report: dict[str, Any]) -> str:

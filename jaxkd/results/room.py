@@ -15,7 +15,7 @@ HOW_TO_READ = (
 
 UNMEASURED = (
     f"Room for methods that invent subclasses ({TAUGHT} minus {UNTAUGHT}): this task has {{groups}} hidden classes, and one run does not measure it. "
-    f"--mode=compare --config.compare.methods=\"('{UNTAUGHT}','{TAUGHT}')\" does."
+    f"The same command does with --mode=compare --config.compare.methods=\"('{UNTAUGHT}','{TAUGHT}')\" added, without --workdir."
 )
 
 

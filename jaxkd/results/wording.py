@@ -7,6 +7,7 @@ from jaxkd.results.predictions import PROBE_SUFFIX
 
 RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
 UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
+KEPT = "The student is that of step {step} of its training, which scored best on valid."
 PROBED_NOTE = "{splits}: scores of a linear probe on frozen vectors, the student's features or the teacher's embedding, fitted for that split alone."
 PROBED = (
     "{splits}: how far what was learned carries. A linear probe is fitted for that split on frozen vectors, the student's features or the teacher's "

@@ -153,6 +153,11 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
         raise ConfigError("config.teacher.combine is 'separate', but there is one teacher: name more with config.teacher.others, or set it to 'concatenate'.")
 
 
+def lacks_archive(settings: Any) -> bool:
+    """Whether `config.teacher` is read from disk and does not say where."""
+    return settings.name == "precomputed" and not settings.archive
+
+
 def choices(settings: Any) -> tuple[Choice, ...]:
     """The frozen teachers that `config.teacher` names, the main one first; see `jaxkd.teachers.choice`."""
     return choosing.choices(settings, TEACHERS)

@@ -1,6 +1,7 @@
 """Fits what a pseudo-class method needs: for every example the probabilities of the subclasses within each class, kept in the cache."""
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
     if not folder.exists():
+        print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
         subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
         with atomic_directory(folder) as temporary:
             np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)

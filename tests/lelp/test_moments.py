@@ -70,6 +70,11 @@ def test_psum_is_the_moments_of_all_devices(offset, devices):
         assert_moments_of(jax.tree.map(lambda x, i=device: np.asarray(x[i], np.float64), merged), embedding, labels, 5e-5)
 
 
+def test_psum_is_one_round():
+    program = jax.make_jaxpr(lambda moments: moments.psum("data"), axis_env=[("data", 4)])(ClassMoments.zeros(C, D))
+    assert [equation.primitive.name for equation in program.eqns if "data" in str(equation.params.get("axes", ""))] == ["psum"]
+
+
 def test_psum_with_a_class_on_one_device_only():
     embedding, _ = rows(60, 1000.0)
     labels = np.repeat([0, 1, 2], 20)

@@ -77,7 +77,9 @@ def make_run(workdir: Path, *, method: str, seed: int) -> dict[str, Any]:
         "method": method,
         "seed": seed,
         "classes": CLASSES,
-        "student": None if method == "probe" else {"name": "mlp_24", "parameters": 1810, "macs_per_example": 1776, "examples_per_second": 51234.5},
+        "student": None
+        if method == "probe"
+        else {"name": "mlp_24", "best_step": 40, "parameters": 1810, "macs_per_example": 1776, "examples_per_second": 51234.5},
         "teacher": {"name": "all_pixels", "parameters": 650, "macs_per_example": 640, "examples_per_second": 80123.25, "probe": probe_results},
         "results": results,
         "timings_s": {"render": 1.25, "train": 123.4},

@@ -143,6 +143,8 @@ def test_screen_table_is_aligned_and_names_cost_and_notes(written):
     assert {len(row) for row in rows} == {len(header)}
     assert any(line.split() == ["MACs", "per", "clip", "1,776", "640"] for line in lines)
     assert "- unseen: digits moved by one pixel" in lines
+    assert "- leakage, shared samples: 0" in lines
+    assert any("step 40 of its training" in line for line in lines)
 
 
 def test_rendered_clips_are_said_to_be_rendered(finished, tmp_path):
