@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jaxkd import config as configs
 from jaxkd import data, members, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError
-from jaxkd.files import as_json, exclusive, read_json, write_json
+from jaxkd.files import as_json, read_json, write_json
 from jaxkd.plugins import check_name
 from jaxkd.validation import validate
 from jaxkd.workdir import claim, claim_inputs, start_jax, timed
@@ -170,11 +170,10 @@ def _compared(config: Any) -> dict[str, Any]:
 
 
 def precompute(config: Any, cache_dir: Path) -> "Prepared":
-    """Prepares the data, embeds it once, and fits what the method needs; all is found again in the cache. One process at a time does it."""
+    """Prepares the data, embeds it once, and fits what the method needs; all is found again in the cache. One process at a time makes each part."""
     from jaxkd.training.preparation import prepare
 
-    with exclusive(cache_dir, "preparing data"):
-        return prepare(config, Path(cache_dir))
+    return prepare(config, Path(cache_dir))
 
 
 def _require_evaluated(workdir: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jaxkd.data import prepare
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.instruments import INSTRUMENTS
-from jaxkd.files import default_cache_dir, exclusive
+from jaxkd.files import default_cache_dir
 from jaxkd.pipeline import precompute
 from jaxkd.training.prepared import Prepared
 from tests.small import small_config, text_config
@@ -61,8 +61,7 @@ def tiny_data_config() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def tiny_dataset(tiny_data_config: SimpleNamespace, cache_dir: Path) -> Dataset:
     """24 labelled and 24 unlabelled train clips, 16 each of valid, test and (where a package client gives the bank) unseen."""
-    with exclusive(cache_dir, "preparing data"):
-        return prepare(tiny_data_config, cache_dir)
+    return prepare(tiny_data_config, cache_dir)
 
 
 @pytest.fixture(scope="session")

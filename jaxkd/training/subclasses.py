@@ -13,7 +13,7 @@ from jaxkd import lelp, methods
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
-from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.files import atomic_directory, exclusive, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import save_subspaces
 from jaxkd.training.class_rows import require_rows
@@ -41,19 +41,24 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
         return None
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
-    if not folder.exists():
-        print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
-        subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
-        with atomic_directory(folder) as temporary:
-            np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
-            if subspaces is not None:
-                save_subspaces(temporary / "subspaces", subspaces, identity=identity)
-            manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "fewer": _fewer(subspaces, prepared)}
-            write_json(temporary / "manifest.json", manifest)
+    with exclusive(folder, "fitting subclasses"):
+        if not folder.exists():
+            _write(config, prepared, ids, folder, identity)
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
         raise ArtefactError(f"{folder} was altered after it was written: remove it and run again, and it is made anew.")
     return Table({example: row for row, example in enumerate(ids)}, np.load(folder / "probs.npy", allow_pickle=False))
+
+
+def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identity: dict[str, Any]) -> None:
+    print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
+    subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
+    with atomic_directory(folder) as temporary:
+        np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
+        if subspaces is not None:
+            save_subspaces(temporary / "subspaces", subspaces, identity=identity)
+        manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "fewer": _fewer(subspaces, prepared)}
+        write_json(temporary / "manifest.json", manifest)
 
 
 def subclass_notes(config: Any, prepared: Prepared, cache_dir: Path) -> dict[str, str]:
