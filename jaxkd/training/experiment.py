@@ -1,7 +1,7 @@
 """Puts the parts of an experiment together: student, method, optimiser, front end, compiled steps, initial state, training batches."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd import methods, students, teachers
 from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
+from jaxkd.embeddings.blocks import frame_blocks, mean_and_std
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.methods.method import Context, Method
@@ -25,7 +26,6 @@ from jaxkd.types import Batch, TeacherSide
 
 SELECTION_METRIC = {"multilabel": "map", "multiclass": "accuracy"}
 """What the best checkpoint is chosen by on the validation split."""
-BLOCK_ROWS = 4096
 
 CONSTANT_NORMALISATIONS = {"none": (0.0, 1.0), "vggish": (128.0, 256.0), "openl3": (2.24, 1.0)}
 
@@ -61,10 +61,7 @@ def fit_normalisation(store: EmbeddingStore | JoinedStore, ids: list[str], kinds
     mean, std = (np.repeat(np.array(values, np.float32), store.widths) for values in zip(*constants, strict=True))
     fitted = np.repeat([kind == "zscore" for kind in kinds], store.widths)
     if fitted.any():
-        frames, lengths = store.gather(ids), store.lengths(ids)
-        embedding = frames[np.arange(frames.shape[1]) < lengths[:, None]][:, fitted].astype(np.float64)
-        spread = embedding.std(axis=0)
-        mean[fitted], std[fitted] = embedding.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        mean[fitted], std[fitted] = mean_and_std(frames[:, fitted] for frames in frame_blocks(store, ids))
     return Normalisation(mean, std)
 
 
@@ -81,13 +78,7 @@ def fixed_projection(config: Any, store: EmbeddingStore | JoinedStore | None, id
         return functools.partial(random_projection, dim=store.dim, seed=config.seed)
     normalisation = fit_normalisation(store, ids, _normalisations(config))
 
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(ids), BLOCK_ROWS):
-            block = ids[start : start + BLOCK_ROWS]
-            frames, lengths = store.gather(block), store.lengths(block)
-            yield np.asarray(normalisation(frames[np.arange(frames.shape[1]) < lengths[:, None]]))
-
-    return principal_components(blocks).projection
+    return principal_components(lambda: (np.asarray(normalisation(frames)) for frames in frame_blocks(store, ids))).projection
 
 
 def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxkd.data.image_transform import image_transform, pixel_statistics
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.transforms import audio_transform
+from jaxkd.embeddings.blocks import id_blocks, mean_and_std
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.frontend import LogMel
 from jaxkd.types import Gatherable
@@ -90,12 +91,11 @@ def image_inputs(dataset: Any) -> StudentInputs:
 def feature_inputs(store: EmbeddingStore, notes: dict[str, str], train_ids: list[str]) -> StudentInputs:
     """Frozen features, standardised by the training split; `notes` are remarks on how they were made."""
     source = Features(store)
-    rows = source.gather(train_ids).astype(np.float64)
-    std = rows.std(axis=0)
+    mean, std = mean_and_std(source.gather(block) for block in id_blocks(train_ids))
     settings = {
         "kind": "features",
         "made_by": store.identity,
-        "mean": rows.mean(axis=0).astype(np.float32).tolist(),
-        "std": np.where(std > 0, std, 1.0).astype(np.float32).tolist(),
+        "mean": mean.astype(np.float32).tolist(),
+        "std": std.astype(np.float32).tolist(),
     }
     return StudentInputs(source, transform_of(settings), settings, notes)
