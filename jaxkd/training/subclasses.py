@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
+from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
@@ -22,7 +23,6 @@ from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
 FORMAT_VERSION = 3
-BLOCK_ROWS = 4096
 CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "tsne_kmeans": splits.tsne_kmeans}
 
 
