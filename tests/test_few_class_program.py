@@ -56,7 +56,8 @@ def test_the_text_student_alone_gives_the_scores_of_the_run(text_run, cache_dir)
     with np.load(text_run / "predictions" / "test.npz") as kept:
         ids, scores = kept["ids"].tolist(), kept["scores"]
     predict = load_predictor(text_run / "student")
-    np.testing.assert_allclose(predict(dataset.gather(ids)), scores, atol=1e-5)
+    with pytest.warns(UserWarning, match=r"4 of 200 texts are longer than 1,024 tokens"):
+        np.testing.assert_allclose(predict(dataset.gather(ids)), scores, atol=1e-5)
     assert scores.shape == (200, 2)
 
 

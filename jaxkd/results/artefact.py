@@ -1,6 +1,7 @@
 """The trained student as a function, with nothing of the teacher."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def load_predictor(path: str | Path) -> Callable[[Any], np.ndarray]:
 
     Returns:
       f(examples) -> scores in (0, 1), float32 [B, K], columns in the order of "classes" in its config.json. Examples are audio int16 [B, samples]
-      (mono, of the rate and length in config.json), a list of texts, images uint8 [B, H, W, channels], or frozen features float32 [B, D].
+      (mono, of the rate and length in config.json), a list of texts, images uint8 [B, H, W, channels], or frozen features float32 [B, D]. Of texts with more
+      tokens than the student was trained with the first ones are read, and each call warns how many these are.
 
     Raises:
       ArtefactError: as `load_student`.
@@ -50,9 +52,18 @@ def _rows(inputs: dict[str, Any], examples: Any) -> np.ndarray:
     if inputs["kind"] == "tokens":
         if isinstance(examples, str) or not all(isinstance(text, str) for text in examples):
             raise ConfigError("this student takes a list of texts.")
-        tokeniser = inputs["tokeniser"]
-        return pad_tokens(HashedWords(tokeniser["vocabulary"]).encode(examples, tokeniser["max_tokens"]), tokeniser["max_tokens"])
+        return _tokens(inputs["tokeniser"], examples)
     expected = {"log_mel": [inputs.get("samples")], "image": inputs.get("shape"), "features": [len(inputs.get("mean", []))]}[inputs["kind"]]
     if list(np.shape(examples)[1:]) != expected:
         raise ConfigError(f"the examples have shape {np.shape(examples)}, but this student takes [B, {', '.join(map(str, expected))}].")
     return np.asarray(examples)
+
+
+def _tokens(tokeniser: dict[str, Any], texts: Sequence[str]) -> np.ndarray:
+    """Token ids of texts, int32 [B, L], padded; warns of those that are cut."""
+    most = tokeniser["max_tokens"]
+    rows = HashedWords(tokeniser["vocabulary"]).encode(texts, most + 1)
+    longer = sum(len(row) > most for row in rows)
+    if longer:
+        warnings.warn(f"{longer:,} of {len(rows):,} texts are longer than {most:,} tokens: this student reads the first {most:,} of each.", stacklevel=4)
+    return pad_tokens([row[:most] for row in rows], most)

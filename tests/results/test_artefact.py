@@ -1,0 +1,35 @@
+"""The student alone, as a function of texts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkd import students
+from jaxkd.results.artefact import load_predictor
+from jaxkd.training.artefact import save_student
+
+VOCABULARY, MAX_TOKENS = 64, 20
+
+
+@pytest.fixture(scope="module")
+def predict(tmp_path_factory):
+    options, folder = {"vocabulary": VOCABULARY}, tmp_path_factory.mktemp("artefact") / "student"
+    network = students.build("bag_of_words_tiny", num_outputs=2, **options)
+    variables = jax.jit(lambda: network.init(jax.random.key(0), jnp.ones((1, 16), jnp.int32), train=False))()
+    tokeniser = {"kind": "hashed_words", "vocabulary": VOCABULARY, "max_tokens": MAX_TOKENS}
+    config = {"name": "bag_of_words_tiny", "options": options, "task": "multiclass", "classes": ["a", "b"], "outputs_per_label": 1}
+    save_student(folder, variables, {**config, "inputs": {"kind": "tokens", "tokeniser": tokeniser}, "fingerprint": "none"})
+    return load_predictor(folder)
+
+
+def test_texts_that_are_longer_than_the_student_reads_are_counted_at_each_call(predict):
+    words = [f"word{number}" for number in range(30)]
+    texts = [" ".join(words[:count]) for count in (1, MAX_TOKENS, MAX_TOKENS + 1, 30)]
+    fitting = [" ".join(words[: min(count, MAX_TOKENS)]) for count in (1, MAX_TOKENS, MAX_TOKENS + 1, 30)]
+    scores = predict(fitting)  # without a warning, which would be an error
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="2 of 4 texts are longer than 20 tokens: this student reads the first 20 of each") as caught:
+            np.testing.assert_array_equal(predict(texts), scores)
+        assert [warning.filename for warning in caught] == [__file__]
+    assert not np.allclose(scores[0], scores[3])
