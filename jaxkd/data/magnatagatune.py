@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data.clips import decode_file, fit_clip, require_mp3
+from jaxkd.data.clips import require_mp3
 from jaxkd.data.dataset import SPLIT_ORDER, Dataset
-from jaxkd.data.recordings import Recording, against_usual, copies_between_splits, prepare_recordings, released_folder, require_recordings
+from jaxkd.data.recordings import Recording, prepare_released, released_folder, require_recordings
 from jaxkd.errors import DataError
 from jaxkd.files import sha256_file
 
@@ -54,23 +54,16 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     tags, listed = read_annotations(folder / ANNOTATIONS, audio)
     recordings = [recording for recording in listed if str(recording.path.relative_to(audio)) not in EMPTY_FILES]
     require_recordings(recordings, folder / ANNOTATIONS, f"Unpack the released archive whole: {UNPACK}")
-
-    def notes(digests: list[str]) -> dict[str, Any]:
-        remarks: dict[str, Any] = {"split": against_usual(recordings, USUAL_CLIPS), "unseen": "MagnaTagATune has no clips of another domain"}
-        remarks["empty files of the release left out"] = len(listed) - len(recordings)
-        copies = copies_between_splits(recordings, digests)
-        return remarks | ({"leakage": copies} if copies else {})
-
-    return prepare_recordings(
+    return prepare_released(
         data_config,
         cache_dir,
         name=NAME,
         recordings=recordings,
         classes=tags,
         made_from={"source": NAME, "format": FORMAT_VERSION, "annotations": sha256_file(folder / ANNOTATIONS)},
-        notes=notes,
+        usual=USUAL_CLIPS,
+        remarks={"unseen": "MagnaTagATune has no clips of another domain", "empty files of the release left out": len(listed) - len(recordings)},
         licence=LICENCE,
-        decode=lambda file, rate, points: fit_clip(decode_file(file, points / rate), rate, points),
     )
 
 

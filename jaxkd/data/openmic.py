@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.data.clips import decode_file, fit_clip
 from jaxkd.data.dataset import Dataset
-from jaxkd.data.recordings import Recording, against_usual, copies_between_splits, prepare_recordings, released_folder, require_recordings
+from jaxkd.data.recordings import Recording, prepare_released, released_folder, require_recordings
 from jaxkd.errors import DataError
 from jaxkd.files import sha256_file
 
@@ -58,22 +57,16 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     labels = _read_labels(folder)
     recordings = [_recording(key, split, labels, folder) for key, split in _read_splits(folder, labels).items()]
     require_recordings(recordings, folder / "partitions", f"Unpack the released archive whole into {folder}.")
-
-    def notes(digests: list[str]) -> dict[str, Any]:
-        remarks: dict[str, Any] = {"split": against_usual(recordings, USUAL_CLIPS), "unseen": "OpenMIC-2018 has no clips of another domain"}
-        copies = copies_between_splits(recordings, digests)
-        return remarks | ({"leakage": copies} if copies else {})
-
-    return prepare_recordings(
+    return prepare_released(
         data_config,
         cache_dir,
         name=NAME,
         recordings=recordings,
         classes=labels.classes,
         made_from={"source": NAME, "format": FORMAT_VERSION, "lists": {file: sha256_file(folder / file) for file in files}},
-        notes=notes,
+        usual=USUAL_CLIPS,
+        remarks={"unseen": "OpenMIC-2018 has no clips of another domain"},
         licence=LICENCE,
-        decode=lambda file, rate, points: fit_clip(decode_file(file, points / rate), rate, points),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.data.clips import Clips, checksums
+from jaxkd.data.clips import Clips, checksums, decode_file, fit_clip
 from jaxkd.data.dataset import SPLIT_ORDER, Dataset, Split, write_dataset
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import remove_leftovers, require_free_disk, sha256_json
@@ -83,6 +83,33 @@ def prepare_recordings(
         notes={"licences": {"audio": licence}, "decoded": clips.remarks, **remarks},
         licence=licence,
     )
+
+
+def prepare_released(
+    data_config: Any, cache_dir: Path, *, recordings: Sequence[Recording], usual: Mapping[str, int], remarks: Mapping[str, Any], **described: Any
+) -> Dataset:
+    """`prepare_recordings` of a released data set: recordings are down-mixed by the mean, resampled, and cut or filled up to the length of the clips.
+
+    Args:
+      data_config: sample_rate and clip_seconds.
+      cache_dir: the cache.
+      recordings: by split in any order.
+      usual: the usual number of recordings of each split, which the notes compare with.
+      remarks: further ones for the notes, which also count copies between splits.
+      **described: name, classes, made_from and licence, as there.
+
+    Raises:
+      DataError, ArtefactError, ResourceError: as there.
+    """
+
+    def notes(digests: list[str]) -> dict[str, Any]:
+        copies = copies_between_splits(recordings, digests)
+        return {"split": against_usual(recordings, usual), **remarks} | ({"leakage": copies} if copies else {})
+
+    def decode(file: Path, rate: int, points: int) -> tuple[np.ndarray, list[str]]:
+        return fit_clip(decode_file(file, points / rate), rate, points)
+
+    return prepare_recordings(data_config, cache_dir, recordings=recordings, notes=notes, decode=decode, **described)
 
 
 def released_folder(name: str, folder: str, files: Sequence[str], inner: str = "") -> Path:

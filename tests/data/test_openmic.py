@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxkd.data import openmic, prepare
+from jaxkd.data import openmic, prepare, recordings
 from jaxkd.data.dataset import Dataset
 from jaxkd.errors import ArtefactError, ConfigError, DataError, ResourceError
 from tests.data.released import OPENMIC_CLASSES, VALID_OF_32, write_openmic
@@ -104,8 +104,8 @@ def test_interrupted_while_decoding_begins_anew(released, tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return decode(path, seconds)
 
-    decode = openmic.decode_file
-    monkeypatch.setattr(openmic, "decode_file", interrupted)
+    decode = recordings.decode_file
+    monkeypatch.setattr(recordings, "decode_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepared(released[0], tmp_path)
     assert list((tmp_path / "cache" / "datasets").iterdir()) == []
@@ -120,7 +120,7 @@ def test_interrupted_while_decoding_begins_anew(released, tmp_path, monkeypatch,
 
 def test_full_disk_is_noticed_before_the_work(released, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000_000))
-    monkeypatch.setattr(openmic, "decode_file", None)
+    monkeypatch.setattr(recordings, "decode_file", None)
     with pytest.raises(ResourceError, match=r"decoding 44 files needs 18 MB of disk, but .* has 10 MB free"):
         prepared(released[0], tmp_path)
 
