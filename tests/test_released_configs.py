@@ -71,6 +71,14 @@ def test_an_unknown_teacher():
 
 
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_weights_are_compared_under_one_schedule_as_the_config_says(name, tmp_path):
+    config = config_of(name, tmp_path, "teacher=passt")
+    assert (config.training.schedule, config.training.early_stop_patience > 0) == ("plateau", True)
+    config.training.update({"schedule": "cosine", "early_stop_patience": 0})
+    pipeline.check(config)
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
 @pytest.mark.parametrize("teacher", ["passt", "pasta"])
 def test_one_teacher_is_named(name, teacher):
     with pytest.raises(ConfigError, match=rf"teacher={teacher} and hear=tests\.teachers\.hear_modules both name the teacher: give one of them"):
