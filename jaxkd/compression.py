@@ -143,13 +143,17 @@ class PrincipalComponents(NamedTuple):
         Raises:
           ConfigError: there are fewer.
         """
-        rank = len(self.variances)
-        if features > rank:
-            raise ConfigError(
-                f"the training rows have {rank} principal components, but {features} are asked for (config.compressed.features, or the student's width): "
-                f"set --config.compressed.features={rank} or less, or another transformation."
-            )
+        require_components(features, len(self.variances))
         return Projection(self.mean.astype(np.float32), self.components[:, :features].astype(np.float32))
+
+
+def require_components(features: int, most: int) -> None:
+    """Raises ConfigError if more than the `most` principal components that there can be are asked for."""
+    if features > most:
+        raise ConfigError(
+            f"the training rows have no more than {most} principal components, but {features} are asked for (config.compressed.features, or the student's "
+            f"width): set --config.compressed.features={most} or less, or another transformation."
+        )
 
 
 def principal_components(blocks: Callable[[], Iterable[np.ndarray]]) -> PrincipalComponents:

@@ -137,11 +137,18 @@ def _check_transformation(config: Any) -> None:
             f"config.teacher.combine is 'separate', which trains a transformation for each teacher, but {kind!r} is not trained: set "
             "config.teacher.combine='concatenate', or another config.compressed.transformation."
         )
-    dim = sum(dims) if dims else None
-    if config.teacher.classifier != "finetuned" and config.compressed.transformation == "identity" and dim is not None and config.compressed.features != dim:
+    dim, features = sum(dims), config.compressed.features
+    if not dims or config.teacher.classifier == "finetuned":
+        return
+    if kind == "identity" and features != dim:
         raise ConfigError(
             f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "
-            f"{config.compressed.features}: set --config.compressed.features={dim}, or another transformation."
+            f"{features}: set --config.compressed.features={dim}, or another transformation."
+        )
+    if config.method == "compressed" and kind == "pca" and features > dim:
+        raise ConfigError(
+            f"config.compressed.transformation='pca' has no more components than the embedding's {dim} dimensions, but config.compressed.features is "
+            f"{features}: set --config.compressed.features={dim} or less, or another transformation."
         )
 
 

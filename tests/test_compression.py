@@ -90,7 +90,7 @@ def test_principal_components_are_those_of_scikit_learn_however_the_rows_are_cut
     compact = module.apply({}, rows)
     np.testing.assert_allclose(np.abs(compact), np.abs(expected.transform(rows)[:, :8]), rtol=1e-3, atol=2e-3)
     assert np.all(projection.matrix[np.abs(projection.matrix).argmax(axis=0), np.arange(8)] > 0)
-    with pytest.raises(ConfigError, match="have 61 principal components, but 62 are asked for"):
+    with pytest.raises(ConfigError, match="have no more than 61 principal components, but 62 are asked for"):
         fitted.projection(62)
 
 

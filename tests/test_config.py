@@ -121,6 +121,19 @@ def test_the_identity_keeps_the_dimensions_of_all_teachers():
     pipeline.check(config)
 
 
+@pytest.mark.parametrize(("others", "dim"), [((), 1506), (("MSD_musicnn:penultimate",), 1706)])
+def test_there_are_no_more_principal_components_than_dimensions(others, dim):
+    config = configs.default_config()
+    config.teacher.others = others
+    config.compressed.update({"transformation": "pca", "features": dim})
+    pipeline.check(config)
+    config.compressed.features = dim + 1
+    with pytest.raises(ConfigError, match=rf"no more components than the embedding's {dim} dimensions, but config.compressed.features is {dim + 1}: set"):
+        pipeline.check(config)
+    config.method = "east"
+    pipeline.check(config)
+
+
 def test_a_trained_classifier_has_one_teacher():
     config = load_config("text", "")
     config.teacher.others = ("minilm",)

@@ -1,4 +1,4 @@
-"""Refuses a distance that does not fit the student's stages or the embedding's width, from shapes alone."""
+"""Refuses what does not fit the student's stages or the embedding's width, from shapes alone."""
 
 from typing import Any
 
@@ -8,29 +8,43 @@ import ml_collections
 import numpy as np
 
 from jaxkd import methods, students, teachers
-from jaxkd.compression import random_projection
+from jaxkd.compression import Projection, random_projection, require_components
 from jaxkd.methods.distance import EQUAL_WIDTHS
 from jaxkd.methods.method import Context
 from jaxkd.training.inputs import StudentInputs
+from jaxkd.training.prepared import unaugmented
 from jaxkd.types import Batch
 
 FRAMES = 2  # of the embedding: any number that attention takes
 
 
 def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None:
-    """Builds student and auxiliary module without computing anything, where a distance asks for equal widths or lists stages, if the teacher's width is known.
+    """Builds student and auxiliary module without computing anything, if the teacher's width is known, where that may not fit.
+
+    That is where a distance asks for equal widths or lists stages, and where principal components are asked for, of which there are no more than dimensions,
+    and fewer than rows.
 
     Raises:
       ConfigError: stages, widths or transformation do not fit together.
     """
-    if config.method not in methods.DISTANCES or not (config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
+    components = config.method == "compressed" and config.compressed.transformation == "pca"
+    if config.method not in methods.DISTANCES or not (components or config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
         return
     dims = teachers.dims(config.teacher)
     dim = sum(dims)
     if config.teacher.classifier == "finetuned" or not dim:
         return
+    most = dim
+    if dataset.modality != "audio" or teachers.single_frame(config.teacher, clip_seconds=config.data.clip_seconds):
+        most = min(dim, len(unaugmented(dataset, "train")) - 1)
+
+    def projection(width: int) -> Projection:
+        if components:
+            require_components(width, most)
+        return random_projection(width, dim=dim, seed=0)
+
     config = ml_collections.FrozenConfigDict(config)
-    context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=lambda width: random_projection(width, dim=dim, seed=0))
+    context = Context(dataset.task, len(dataset.classes), np.zeros(0, np.int32), projection=projection)
     context = context._replace(widths=dims if config.teacher.combine == "separate" else ())
     method = methods.build(config.method, config, context)
     student = students.build(config.student.name, num_outputs=len(dataset.classes), **students.options(config.student.name, config))
