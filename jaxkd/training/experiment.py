@@ -1,5 +1,6 @@
 """Puts the parts of an experiment together: student, method, optimiser, front end, compiled steps, initial state, training batches."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
+from jaxkd.training.dimensions import frames_warning
 from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.prepared import Prepared, unaugmented
@@ -136,6 +138,8 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)
+    method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
+    experiment = experiment._replace(method=method)
     return Assembly(
         experiment,
         devices,
