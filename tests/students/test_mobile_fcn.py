@@ -1,13 +1,20 @@
 """Mobile FCN: sizes as published (arXiv 2306.17424), starting values of torch, dropout over replicas, inputs it refuses."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxkd import students
+from jaxkd import pipeline, students
 from jaxkd.errors import ConfigError
+from jaxkd.metrics import multilabel_metrics
 from jaxkd.models.macs import count_macs
+from jaxkd.results.artefact import load_predictor
+from jaxkd.training.inputs import audio_inputs
+from jaxkd.training.student import train_student
+from tests.small import small_config
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +67,27 @@ def test_taps_are_those_before_the_dropout_and_masks_those_of_the_whole_batch(va
 def test_inputs_that_the_poolings_do_not_fit_are_refused(variables, shape, message):
     with pytest.raises(ConfigError, match=message):
         students.build("mobile_fcn", num_outputs=50).apply(variables, jnp.zeros(shape), train=False)
+
+
+@pytest.mark.slow
+def test_learns_from_rendered_clips_and_is_kept_without_its_teacher(small_inputs, tmp_path):
+    """Twelve steps with the front end of MagnaTagATune and a distance at each stage; what is kept has the scores that validation saw."""
+    config = small_config(method="east")
+    config.student.name = "mobile_fcn"
+    config.frontend.update({"bands": 96, "window": 800, "hop": 320})
+    config.distance.stage_weights = (1.0, 1.0, 1.0)
+    config.training.update({"steps": 12, "unlabelled_ratio": 0, "mixup_alpha": 0.0, "learning_rate": 3e-3, "warmup_steps": 1})
+    config.training.update({"eval_every_steps": 6, "log_every_steps": 1})
+    pipeline.check(config)
+    dataset = small_inputs.dataset
+    train_student(config, tmp_path, small_inputs._replace(inputs=audio_inputs(config, dataset)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["values"]["label_loss"] for line in lines if line["split"] == "train"]
+    assert len(losses) == 12 and np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    with np.load(tmp_path / "student" / "parameters.npz") as kept:
+        assert sum(kept[name].size for name in kept.files if name.startswith("params/")) == 314_098 - (256 + 1) * (50 - 16)
+    ids = dataset.splits["valid"]
+    scores = load_predictor(tmp_path / "student")(dataset.gather(ids))
+    best = max(line["values"]["map"] for line in lines if line["split"] == "valid")
+    found = multilabel_metrics(dataset.labels(ids), scores, dataset.label_mask(ids), threshold=config.evaluation.f1_threshold)
+    assert found["map"] == pytest.approx(best, abs=1e-3)
