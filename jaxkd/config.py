@@ -36,6 +36,7 @@ LOCATION_FIELDS = (
     "data.tfds_dir",
     "data.tfds_data_dir",
     "teacher.archive",
+    "other.archives",
     "compare",
 )
 
@@ -104,7 +105,7 @@ def default_config() -> ml_collections.ConfigDict:
             "view_targets": "augmented",
         }
     )
-    config.other = ml_collections.ConfigDict({"source": "", "name": "", "folder": "", "classes": (), "seed": 0})
+    config.other = ml_collections.ConfigDict({"source": "", "name": "", "folder": "", "classes": (), "clip_seconds": 0.0, "archives": (), "seed": 0})
     config.text = ml_collections.ConfigDict({"vocabulary": 1024, "max_tokens": 256})
     config.teacher = ml_collections.ConfigDict(
         {
@@ -180,7 +181,9 @@ def default_config() -> ml_collections.ConfigDict:
     config.crd = ml_collections.ConfigDict({"weight": 0.8, "form": "memory", "negatives": 1024, "width": 128, "temperature": 0.07})
     config.subclass_distillation = ml_collections.ConfigDict({"auxiliary_weight": 1.0, "auxiliary_temperature": 1.0})
     config.training = _training()
-    config.evaluation = ml_collections.ConfigDict({"batch_size": 64, "f1_threshold": 0.4, "bootstrap_resamples": 1000})
+    config.evaluation = ml_collections.ConfigDict(
+        {"batch_size": 64, "f1_threshold": 0.4, "bootstrap_resamples": 1000, "probe_solver": "lbfgs", "probe_learning_rate": 0.1}
+    )
     config.parallel = ml_collections.ConfigDict({"mode": "jit"})
     config.compare = ml_collections.ConfigDict(
         {"name": "", "methods": ("probe", "baseline", "east", "compressed"), "variants": (), "seeds": (0, 1, 2), "settings": ()}

@@ -36,6 +36,9 @@ def check(config: Any) -> None:
         _check_task(method, config.data.source, modality)
     _check_method(config)
     students.check(config.student.name, modality=modality, features=config.student.features, bands=config.frontend.bands)
+    if modality == "audio":
+        for name in _networks(config):
+            students.check_clips(name, config.frontend, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
     if config.student.features:
         teachers.check_features(config.student.features, modality=modality)
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)
@@ -83,19 +86,28 @@ def _check_task(method: str, source: str, modality: str | None) -> None:
 def _check_other(config: Any, modality: str | None) -> None:
     from jaxkd.data.other import check_classes, other_config
 
-    check_name("data source of config.other", config.other.source, data.SOURCES)
-    for source, of in ((config.data.source, modality), (config.other.source, data.modality_of(config.other.source))):
+    settings, sample_rate = config.other, config.data.sample_rate
+    check_name("data source of config.other", settings.source, data.SOURCES)
+    for source, of in ((config.data.source, modality), (settings.source, data.modality_of(settings.source))):
         if of not in ("audio", None):
-            raise ConfigError(
-                f"config.other.source is {config.other.source!r}: another data set is for many labels a clip, but {source} is {of}: set it to ''."
-            )
-    if config.teacher.classifier != "none":
-        raise ConfigError(f"config.other.source is {config.other.source!r}, but config.teacher.classifier is trained on our data alone: set it to 'none'.")
-    if config.other.source == "rendered_instruments":
+            raise ConfigError(f"config.other.source is {settings.source!r}: another data set is for many labels a clip, but {source} is {of}: set it to ''.")
+    teachers.check_other_archives(config)
+    if settings.clip_seconds:
+        for name in (config.student.features, *(choice.name for choice in teachers.choices(config.teacher))):
+            teachers.check_audio(name, sample_rate=sample_rate, clip_seconds=settings.clip_seconds, field="other.clip_seconds")
+        for name in _networks(config):
+            students.check_clips(name, config.frontend, sample_rate=sample_rate, clip_seconds=settings.clip_seconds, field="other.clip_seconds")
+    if settings.source == "rendered_instruments":
         from jaxkd.data.rendered_config import check_config
 
-        check_config(other_config(config))
+        check_config(other_config(config), part="other")
     check_classes(config)
+
+
+def _networks(config: Any) -> list[str]:
+    """The networks of the students' table that a config trains."""
+    scratch = config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED
+    return [config.student.name, *([config.teacher.name] if scratch else [])]
 
 
 def _check_method(config: Any) -> None:
@@ -242,7 +254,9 @@ def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared
     """Training and evaluation, where the mode names them and they are not done."""
     assert prepared.store is not None
     frames = {} if prepared.frames is None else {"frames": {**prepared.frames.identity, "dtype": str(prepared.frames.dtype)}}
-    other = {} if prepared.other is None else {"other_data_fingerprint": prepared.other.dataset.fingerprint}
+    other = {}
+    if prepared.other is not None and prepared.other.store is not None:
+        other = {"other": {**prepared.other.store.identity, "dtype": str(prepared.other.store.dtype)}}
     claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype), **frames, **other})
     if mode in ("run", "train") and config.method not in methods.REFERENCES and not (workdir / "student").exists():
         from jaxkd.training.student import train_student

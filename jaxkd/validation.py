@@ -44,14 +44,14 @@ _FRACTIONS = [
 ]
 _NON_NEGATIVE_NUMBERS = [
     *(
-        "teacher.hop_seconds compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma embedding_distillation.weight "
-        "fitnet.weight vid.weight rkd.weight crd.weight subclass_distillation.auxiliary_weight"
+        "other.clip_seconds teacher.hop_seconds compressed.teacher_weight frontend.fmin lelp.weight dkd.alpha dkd.beta dist.beta dist.gamma "
+        "embedding_distillation.weight fitnet.weight vid.weight rkd.weight crd.weight subclass_distillation.auxiliary_weight"
     ).split(),
     *_of_training("weight_decay mixup_alpha"),
 ]
 _POSITIVE_NUMBERS = [
     *(
-        "data.clip_seconds data.label_share frontend.fmax compressed.staged_steps east_kd.temperature distillation.temperature "
+        "data.clip_seconds data.label_share frontend.fmax evaluation.probe_learning_rate compressed.staged_steps east_kd.temperature distillation.temperature "
         "lelp.subclass_temperature crd.temperature "
         "subclass_distillation.auxiliary_temperature"
     ).split(),
@@ -76,6 +76,7 @@ _CHOICES = {
     "lelp.classes_from": ("label", "teacher"),
     "lelp.temperature_on": ("both", "teacher"),
     "crd.form": ("memory", "in_batch"),
+    "evaluation.probe_solver": ("lbfgs", "sgd"),
     "parallel.mode": ("jit", "pmap"),
     **dict.fromkeys(_of_training("optimiser"), ("adam", "adamw")),
     **dict.fromkeys(_of_training("schedule"), ("cosine", "plateau", "constant")),
@@ -125,8 +126,7 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _require_folder_name("name", flat["name"])
     if flat["data.source"] == "rendered_instruments":
         _validate_rendered(flat)
-    if not re.fullmatch(r"\w*(?<!probe)", flat["other.name"]):
-        raise ConfigError(f"config.other.name is {flat['other.name']!r}, but it names a split: use letters, digits and '_', and no 'probe' at the end.")
+    _validate_other(flat)
     _validate_frontend(flat)
     _validate_distance(flat)
     _validate_compressed(flat)
@@ -169,6 +169,14 @@ def _validate_rendered(flat: dict[str, Any]) -> None:
             f"config.training.unlabelled_ratio is {flat['training.unlabelled_ratio']}: {per_step} unlabelled clips a batch, more than the "
             f"{flat['data.unlabelled']} there are: lower training.unlabelled_ratio or training.batch_size, or raise data.unlabelled."
         )
+
+
+def _validate_other(flat: dict[str, Any]) -> None:
+    if not re.fullmatch(r"\w*(?<!probe)", flat["other.name"]):
+        raise ConfigError(f"config.other.name is {flat['other.name']!r}, but it names a split: use letters, digits and '_', and no 'probe' at the end.")
+    if not flat["other.source"]:
+        for key in ("other.name", "other.folder", "other.classes", "other.clip_seconds", "other.archives"):
+            _require(not flat[key], key, flat[key], "left alone where there is no other data set: config.other.source is ''")
 
 
 def _validate_frontend(flat: dict[str, Any]) -> None:

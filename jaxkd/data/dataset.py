@@ -54,7 +54,7 @@ class Dataset:
       notes: licences, the leakage report, and why a split is absent.
       sample_rate: samples a second of audio, None for other modalities.
       input_shape: shape of one example: audio (samples,), image (H, W, channels), text ().
-      fully_labelled: itself, or the data set that this one has the examples of, but fewer labels; embeddings are made from it.
+      fully_labelled: itself, or the data set that this one has the examples of, but fewer labels or other classes; embeddings are made from it.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:

@@ -14,10 +14,11 @@ from jaxkd.files import sha256_json
 
 
 def other_config(config: Any) -> Any:
-    """The `data` part of the other data set: that of ours, with what `config.other` says; rate and length of its clips are ours."""
+    """The `data` part of the other data set: that of ours, with what `config.other` says. The rate of its clips is ours, their length too unless it says so."""
     own = copy.deepcopy(config.data)
     pairs = class_pairs(config.other.classes)
     own.update({"source": config.other.source, "folder": config.other.folder, "seed": config.other.seed, "unlabelled": 0, "unseen": 0})
+    own.clip_seconds = config.other.clip_seconds or own.clip_seconds
     own.classes = tuple(dict.fromkeys(theirs for theirs, _ in pairs)) or own.classes
     return own
 

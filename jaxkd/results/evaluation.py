@@ -11,13 +11,14 @@ import numpy as np
 from jaxkd import methods, teachers
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.other import other_split
+from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.lelp import fold_logits
 from jaxkd.metrics import calibration_after_scaling, fit_temperature, softmax
 from jaxkd.models.macs import count_macs
 from jaxkd.results.diagnostics import diagnose
 from jaxkd.results.examples import Examples, evaluated_examples, split_metrics, write_predictions
-from jaxkd.results.probes import fit_on, of_teacher, probe_scores, probed_examples
+from jaxkd.results.probes import Fit, fit_on, fits, of_teacher, probe_scores, probed_examples
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.training.artefact import load_student
@@ -45,8 +46,8 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
       prepared: data, inputs and what the teacher said.
 
     Returns:
-      The content of `evaluation.json`: "task", "modality", "classes", "fine_classes" (the hidden ones, or none), "teacher", "student",
-      "results", "diagnostics", "notes".
+      The content of `evaluation.json`: "task", "modality", "classes", "split_classes" (of the splits that have others), "fine_classes" (the hidden ones, or
+      none), "teacher", "student", "results", "diagnostics", "notes".
 
     Raises:
       ArtefactError: the student is not there, or damaged.
@@ -54,21 +55,22 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
     dataset, threshold = prepared.dataset, config.evaluation.f1_threshold
     examples = evaluated_examples(prepared, other_split(config))
     probed, missing = probed_examples(examples)
+    on_embedding, on_features = fits(config, prepared)
     side = "probe" if prepared.classifier is None or config.method == "probe" else "teacher"
     teacher: dict[str, Any] = {"reference": side}
     if side == "probe":
-        probe = fit_on(prepared, of_teacher)
+        probe = fit_on(prepared, of_teacher, on_embedding)
         reference = {split: probe.scores(of_teacher(of.data, of.ids)) for split, of in examples.items()}
-        reference |= {split: probe_scores(of, of_teacher) for split, of in probed.items()}
+        reference |= {split: probe_scores(of, of_teacher, on_embedding) for split, of in probed.items()}
         teacher |= {"probe": split_metrics(examples | probed, reference, threshold), "probe_inverse_penalty": probe.inverse_penalty}
     else:
-        reference = classifier_scores(prepared) | {split: probe_scores(of, of_teacher) for split, of in probed.items()}
+        reference = classifier_scores(examples) | {split: probe_scores(of, of_teacher, on_embedding) for split, of in probed.items()}
         teacher["predictions"] = split_metrics(examples | probed, reference, threshold)
     write_predictions(workdir, examples | probed, reference, side=side)
     teacher |= {"name": _teacher_name(config)} | measure_teacher(config, cache_dir, prepared)
     student, logits, scores, diagnostics, warning = None, {}, reference, {}, ""
     if config.method not in methods.REFERENCES:
-        student, logits, of_features, diagnostics, warning = _evaluate_student(config, workdir, prepared, examples, probed)
+        student, logits, of_features, diagnostics, warning = _evaluate_student(config, workdir, prepared, examples, probed, on_features)
         scores = {split: probabilities(values, dataset.task) for split, values in logits.items()} | of_features
     write_predictions(workdir, examples | probed, scores)
     results = split_metrics(examples | probed, scores, threshold, teacher=reference if side == "teacher" else None)
@@ -79,6 +81,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         "task": dataset.task,
         "modality": dataset.modality,
         "classes": list(dataset.classes),
+        "split_classes": {split: list(of.data.dataset.classes) for split, of in probed.items() if of.data.dataset.classes != dataset.classes},
         "fine_classes": list(dataset.fine_classes),
         "teacher": teacher,
         "student": student,
@@ -93,7 +96,11 @@ def _notes_on_other(config: Any, prepared: Prepared) -> dict[str, Any]:
         return {}
     other = prepared.other.dataset
     scored = [other.classes[place] for place in np.flatnonzero(other.label_mask(other.splits["test"]).any(axis=0))]
-    return {other_split(config): {"test split of": other.name, "never trained on; classes": scored, "licences": other.notes.get("licences", "not told")}}
+    remarks: dict[str, Any] = {"test split of": other.name, "never trained on; classes": scored, "licences": other.notes.get("licences", "not told")}
+    seconds, trained_on = (dataset.input_shape[0] / config.data.sample_rate for dataset in (other, prepared.dataset))
+    if seconds != trained_on:
+        remarks["clips"] = f"{seconds:g} s, each taken whole; training had {trained_on:g} s; student and teacher average their frames over either"
+    return {other_split(config): remarks | dict(prepared.other.notes)}
 
 
 def _teacher_name(config: Any) -> str:
@@ -103,7 +110,7 @@ def _teacher_name(config: Any) -> str:
 
 
 def _evaluate_student(
-    config: Any, workdir: Path, prepared: Prepared, examples: Mapping[str, Examples], probed: Mapping[str, Examples]
+    config: Any, workdir: Path, prepared: Prepared, examples: Mapping[str, Examples], probed: Mapping[str, Examples], fit: Fit
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any], str]:
     """Size and speed of the trained student, its logits on each of `examples`, scores of probes on its features, diagnostics, the warning of its method."""
     if not (workdir / "student").exists():
@@ -117,7 +124,7 @@ def _evaluate_student(
     for split, of in examples.items():
         own = of.data is prepared
         logits[split] = predict(assembly, state, prepared, of.ids, config.evaluation.batch_size)[0] if own else forward(of.data, of.ids)[0]
-    of_features = {split: probe_scores(of, lambda data, ids: forward(data, ids)[1]) for split, of in probed.items()}
+    of_features = {split: probe_scores(of, lambda data, ids: forward(data, ids)[1], fit) for split, of in probed.items()}
     sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
     size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
     diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
@@ -149,14 +156,16 @@ def _alone(assembly: Assembly) -> Any:
     return student.clone(axis_name=None) if hasattr(student, "axis_name") else student
 
 
-def classifier_scores(prepared: Prepared) -> dict[str, np.ndarray]:
-    """Probabilities of the classes or labels by the teacher's own classifier on every evaluated split, float32 [n, K]."""
-    logits = prepared.teacher_logits()
-    assert logits is not None
-    dataset = prepared.dataset
-    evaluated = {split: ids for split, ids in dataset.splits.items() if split != "train"}
-    folded = {split: np.asarray(fold_logits(logits.gather(ids), len(dataset.classes))) for split, ids in evaluated.items()}
-    return {split: probabilities(values, dataset.task) for split, values in folded.items()}
+def classifier_scores(examples: Mapping[str, Examples]) -> dict[str, np.ndarray]:
+    """Probabilities of the classes or labels by the teacher's own classifier on every split, float32 [n, K]."""
+    scores = {}
+    for split, of in examples.items():
+        assert of.data.store is not None
+        assert of.data.classifier is not None
+        logits = of.data.classifier.logits(mean_embeddings(of.data.store, of.ids))
+        dataset = of.data.dataset
+        scores[split] = probabilities(np.asarray(fold_logits(logits, len(dataset.classes))), dataset.task)
+    return scores
 
 
 def _add_scaled_calibration(results: dict[str, dict[str, float]], examples: Mapping[str, Examples], logits: dict[str, np.ndarray]) -> None:

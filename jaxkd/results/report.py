@@ -12,7 +12,7 @@ from jaxkd.results import numbers, plots, room, uncertainty
 from jaxkd.results.beside import TRAINING_COST
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
 from jaxkd.results.predictions import PROBE_SUFFIX, SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
-from jaxkd.results.wording import KEPT, how_to_read_run, origin_lines, reference_side, task_of, unit_of
+from jaxkd.results.wording import KEPT, classes_of, how_to_read_run, origin_lines, reference_side, task_of, unit_of
 
 LOWER_IS_BETTER = ("ece", "brier", "nll", "ece_scaled", "brier_scaled")
 
@@ -23,8 +23,8 @@ def write_report(workdir: Path, summary: dict[str, Any]) -> dict[str, Any]:
     Args:
       workdir: the run's folder, with predictions/SPLIT.npz, predictions/probe_SPLIT.npz or teacher_SPLIT.npz (where there is one) and metrics.jsonl.
       summary: every key of report.json but those added here: schema, name, config, fingerprint, environment, method, seed, task ("multilabel" if absent),
-        modality ("audio" if absent), classes, student (None for a reference without a student), teacher (its key reference, "probe" if absent, says what
-        the student is measured against), results, timings_s, notes.
+        modality ("audio" if absent), classes, split_classes (of the splits that have others; none if absent), student (None for a
+        reference without a student), teacher (its key reference, "probe" if absent, says what the student is measured against), results, timings_s, notes.
 
     Returns:
       report.json as written: the summary, and
@@ -42,7 +42,7 @@ def write_report(workdir: Path, summary: dict[str, Any]) -> dict[str, Any]:
     intervals = {split: _intervals(of_split, summary["config"]["evaluation"]) for split, of_split in by_split.items()}
     _check_results(summary["results"], intervals, workdir)
     per_class = {
-        split: {side: dict(zip(summary["classes"], _average_precision(predictions), strict=True)) for side, predictions in of_split.items()}
+        split: {side: dict(zip(classes_of(summary, split), _average_precision(predictions), strict=True)) for side, predictions in of_split.items()}
         for split, of_split in by_split.items()
     }
     clips = {split: len(predictions.ids) for split, predictions in student.items()}
@@ -54,13 +54,13 @@ def write_report(workdir: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 def _load(workdir: Path, summary: dict[str, Any]) -> dict[str, dict[str, Predictions]]:
     """Predictions by side, "student" and what it is measured against, then by split."""
-    classes, task, other = summary["classes"], task_of(summary), reference_side(summary)
+    task, other = task_of(summary), reference_side(summary)
     sides: dict[str, dict[str, Predictions]] = {"student": {}, other: {}}
     for split in split_names(workdir):
-        path = predictions_path(workdir, split)
+        path, classes = predictions_path(workdir, split), classes_of(summary, split)
         student = sides["student"][split] = load_predictions(path)
         if student.scores.shape[1] != len(classes):
-            raise ArtefactError(f"{path} has {student.scores.shape[1]} classes, but the run has {len(classes)}: run with --mode=evaluate.")
+            raise ArtefactError(f"{path} has {student.scores.shape[1]} classes, but the run has {len(classes)} there: run with --mode=evaluate.")
         if student.task != task:
             raise ArtefactError(f"{path} is of the task {student.task!r}, but the run of {task!r}: run with --mode=evaluate.")
         path = predictions_path(workdir, split, side=other)
@@ -213,7 +213,7 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
             plots.class_scores(classes, panels),
         )
     )
-    blocks.append(_class_table(classes, final))
+    blocks.extend(_class_tables(report, final))
     for split in drawn:
         given = uncertainty.mean_score_given_class(student[split])
         description = f"Heat map on {split}: mean score of each predicted class in the columns, given each true class in the rows."
@@ -228,7 +228,14 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
     return Document(_title(report), _subtitle(report), blocks)
 
 
-def _class_table(classes: list[str], per_class: dict[str, dict[str, dict[str, float | None]]]) -> Table:
-    header = ["class", *(f"{split}, {side}" for split, sides in per_class.items() for side in sides)]
-    rows = [[name, *(numbers.score(scores[name]) for sides in per_class.values() for scores in sides.values())] for name in classes]
-    return Table("Average precision by class, as numbers", header, rows, folded=True)
+def _class_tables(report: dict[str, Any], per_class: dict[str, dict[str, dict[str, float | None]]]) -> list[Table]:
+    """One for the splits in the classes of the run, and one for each split that has classes of its own."""
+    own = report.get("split_classes", {})
+    groups = [("", report["classes"], [split for split in per_class if split not in own])]
+    groups += [(f": {split}, classes of its own", classes, [split]) for split, classes in own.items() if split in per_class]
+    tables = []
+    for title, classes, splits in groups:
+        columns = {f"{split}, {side}": scores for split in splits for side, scores in per_class[split].items()}
+        rows = [[name, *(numbers.score(scores[name]) for scores in columns.values())] for name in classes]
+        tables.append(Table(f"Average precision by class, as numbers{title}", ["class", *columns], rows, folded=True))
+    return tables

@@ -11,8 +11,8 @@ KEPT = "The student is that of step {step} of its training, which scored best on
 PROBED_NOTE = "{splits}: scores of a linear probe on frozen vectors, the student's features or the teacher's embedding, fitted for that split alone."
 PROBED = (
     "{splits}: how far what was learned carries. A linear probe is fitted for that split on frozen vectors, the student's features or the teacher's "
-    "embedding, each its mean over time; for another data set on its training split, else cross-fitted on the split itself in five folds that keep clips "
-    "of one score together."
+    "embedding, each its mean over time; for another data set on its training split, for all classes that it has of its own, else cross-fitted on the split "
+    "itself in five folds that keep clips of one score together."
 )
 _METRICS = {
     "multilabel": "map is the mean over classes of the average precision, roc_auc that of the area under the ROC curve, f1_macro that of the F1 of the "
@@ -35,6 +35,11 @@ _OF_SIDE = {"probe": "the teacher's linear probe", "teacher": "the teacher's own
 def task_of(report: dict[str, Any]) -> str:
     """The task of a run or a comparison; a report that does not say is multi-label."""
     return report.get("task", "multilabel")
+
+
+def classes_of(report: dict[str, Any], split: str) -> list[str]:
+    """The classes of a split of a run; those of the probe of another data set are that data set's own."""
+    return report.get("split_classes", {}).get(split, report["classes"])
 
 
 def unit_of(report: dict[str, Any]) -> str:

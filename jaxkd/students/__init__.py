@@ -1,5 +1,6 @@
 """Students by name: small networks with a head, and taps on their stages. Trained teachers are built from the same table."""
 
+import math
 from typing import Any
 
 from jaxkd.errors import ConfigError
@@ -42,6 +43,8 @@ _CP_RESNETS = tuple(name for name, place in STUDENTS.items() if place.startswith
 _FEWEST_BANDS = dict.fromkeys(_CP_RESNETS, 16)
 _EXACT_BANDS = {"mobile_fcn": (96, 128)}
 """Mel bands that the poolings of a student need."""
+_FEWEST_FRAMES = {**dict.fromkeys(_CP_RESNETS, 15), "cp_resnet_textbook": 17, "mobile_fcn": 96}
+"""Frames that the poolings of a student need; each takes any number from there on, and its last layer reads their mean."""
 
 
 def inputs_of(name: str, modality: str) -> str:
@@ -78,6 +81,31 @@ def check(name: str, *, modality: str | None = None, features: str = "", bands: 
         raise ConfigError(f"the student {name!r} takes frozen features: name their encoder with --config.student.features=NAME, for example wordllama.")
     if kind == "log_mel" and bands is not None:
         _check_bands(name, bands)
+
+
+def check_clips(name: str, frontend: Any, *, sample_rate: int, clip_seconds: float, field: str = "data.clip_seconds") -> None:
+    """Checks the length of the clips that a network which takes log-mel is given, without importing JAX; others pass.
+
+    Args:
+      name: in the table, or `package.module:attribute`.
+      frontend: `config.frontend`.
+      sample_rate: of the clips, in Hz.
+      clip_seconds: their length.
+      field: of the config, where the length comes from.
+
+    Raises:
+      ConfigError: they are too short for the front end, or give fewer frames than the network needs.
+    """
+    if inputs_of(name, "audio") != "log_mel":
+        return
+    lost = frontend.kind == "kaldi"  # by pre-emphasis
+    samples, fewest = round(clip_seconds * sample_rate), _FEWEST_FRAMES.get(name, 1)
+    needed = lost + max((fewest - 1) * frontend.hop, frontend.n_fft // 2 + 1)
+    if samples < needed:
+        raise ConfigError(
+            f"config.{field} is {clip_seconds}, but the student {name!r} needs clips of at least {math.ceil(1000 * needed / sample_rate) / 1000} s "
+            f"({needed} samples, {fewest} frames of the front end): raise it, or lower frontend.hop."
+        )
 
 
 def _check_bands(name: str, bands: int) -> None:

@@ -116,13 +116,13 @@ def check(name: str, embedding: str = "") -> str:
     return embedding or next(iter(offered))
 
 
-def check_audio(name: str, *, sample_rate: int, clip_seconds: float) -> None:
-    """Raises ConfigError if a teacher of the table cannot take clips of this rate (Hz) and length (seconds)."""
+def check_audio(name: str, *, sample_rate: int, clip_seconds: float, field: str = "data.clip_seconds") -> None:
+    """Raises ConfigError if a teacher of the table cannot take clips of this rate (Hz) and length (seconds), which comes from this field of the config."""
     rate, shortest = TEACHER_AUDIO.get(name, (None, 0.0))
     if rate is not None and sample_rate != rate:
         raise ConfigError(f"config.data.sample_rate is {sample_rate} Hz, but the teacher {name} takes {rate} Hz: set it to {rate}.")
     if clip_seconds < shortest:
-        raise ConfigError(f"config.data.clip_seconds is {clip_seconds}, but the teacher {name} needs clips of at least {shortest} s: raise it.")
+        raise ConfigError(f"config.{field} is {clip_seconds}, but the teacher {name} needs clips of at least {shortest} s: raise it.")
 
 
 def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) -> None:
@@ -178,6 +178,31 @@ def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
     if modality == "audio":
         check_audio(choice.name, sample_rate=data.sample_rate, clip_seconds=data.clip_seconds)
     return embedding
+
+
+def check_other_archives(config: Any) -> None:
+    """Checks `config.other.archives`, the embeddings of the other data set, against the frozen teachers.
+
+    Raises:
+      ConfigError: not one for each teacher that is precomputed, or no such folder or file.
+    """
+    archives, stored = config.other.archives, [choice for choice in choices(config.teacher) if choice.name == precomputed.NAME]
+    if archives and len(archives) != len(stored):
+        raise ConfigError(
+            f"config.other.archives is {tuple(archives)}, but {len(stored)} of the teachers are read from disk: name one archive for each teacher "
+            "'precomputed', in their order, or none if each teacher's own archive holds the embeddings of both data sets."
+        )
+    for archive in archives:
+        precomputed.check_archive(str(archive), field="other.archives")
+
+
+def other_choices(config: Any) -> tuple[Choice, ...]:
+    """The frozen teachers of a config for the other data set: those that are precomputed read `config.other.archives`, where it names any."""
+    archives = iter(config.other.archives)
+    return tuple(
+        choice._replace(archive=str(next(archives))) if config.other.archives and choice.name == precomputed.NAME else choice
+        for choice in choices(config.teacher)
+    )
 
 
 def dims(settings: Any) -> tuple[int, ...]:

@@ -43,11 +43,11 @@ class Archive(NamedTuple):
     hash_of: Callable[[list[Any]], str]
 
 
-def check_archive(archive: str) -> None:
-    """Raises ConfigError unless `config.teacher.archive` is a folder or a file of a kind that is read."""
+def check_archive(archive: str, *, field: str = "teacher.archive") -> None:
+    """Raises ConfigError unless an archive, which comes from this field of the config, is a folder or a file of a kind that is read."""
     path = Path(archive).expanduser()
     if not archive:
-        raise ConfigError("the teacher 'precomputed' is read from disk: set --config.teacher.archive=FOLDER_OR_FILE.")
+        raise ConfigError(f"the teacher 'precomputed' is read from disk: set --config.{field}=FOLDER_OR_FILE.")
     if not path.is_dir() and (not path.is_file() or path.suffix not in FILE_KINDS):
         found = "there is no such folder or file" if not path.exists() else f"a file must be one of {', '.join(FILE_KINDS)}"
         raise ConfigError(f"the embeddings of the teacher 'precomputed' are to be read from {archive}: {found}.")

@@ -67,7 +67,8 @@ def fit_normalisation(store: EmbeddingStore | JoinedStore, ids: list[str], kinds
     return Normalisation(mean, std)
 
 
-def _normalisations(config: Any) -> list[str]:
+def normalisations(config: Any) -> list[str]:
+    """The kind of normalisation of each frozen teacher."""
     return [choice.normalisation for choice in teachers.choices(config.teacher)]
 
 
@@ -78,7 +79,7 @@ def fixed_projection(config: Any, store: EmbeddingStore | JoinedStore | None, id
         return None
     if kind == "random":
         return functools.partial(random_projection, dim=store.dim, seed=config.seed)
-    normalisation = fit_normalisation(store, ids, _normalisations(config))
+    normalisation = fit_normalisation(store, ids, normalisations(config))
 
     return principal_components(lambda: (np.asarray(normalisation(frames)) for frames in frame_blocks(store, ids))).projection
 
@@ -134,7 +135,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and store is not None:
-        normalisation = fit_normalisation(store, unaugmented(dataset, "train"), _normalisations(config))
+        normalisation = fit_normalisation(store, unaugmented(dataset, "train"), normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)

@@ -1,6 +1,7 @@
 """The precompute stage: data, the student's inputs, the teacher's embeddings and classifier, what the method fits on them; all found again in the cache."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,14 @@ from jaxkd.data.fetch import fetch
 from jaxkd.data.fewer_labels import fewer_labels
 from jaxkd.data.hashed_words import HashedWords
 from jaxkd.data.loader import TrainLoader
-from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config, other_split
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import embed_dataset, store_identity
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.errors import ConfigError, DataError
+from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
-from jaxkd.metrics import evaluated_classes
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
@@ -29,6 +28,7 @@ from jaxkd.teachers.resampling import METHOD, Clips
 from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
+from jaxkd.training.other_data import inputs_on, load_other, require_any_length, require_width
 from jaxkd.training.prepared import Prepared
 from jaxkd.training.subclasses import subclass_notes, subclass_targets
 from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier
@@ -49,28 +49,65 @@ def prepare(config: Any, cache_dir: Path) -> Prepared:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")
     require_labelled_rows(config, dataset)
     inputs = student_inputs(config, dataset, cache_dir)
-    other = load_other(config, dataset, cache_dir) if config.other.source else None
+    other = None
+    if config.other.source:
+        require_any_length(config, dataset, inputs)
+        other = load_other(config, dataset, cache_dir)
     if config.method not in methods.REFERENCES:
         # refuses parts that do not fit and a batch that is too large before anything is embedded
         require_dimensions(config, dataset, inputs)
         TrainLoader(dataset, inputs.source, TeacherSide(), batch_size=config.training.batch_size, unlabelled_ratio=0, mixup_alpha=0.0, seed=0)
-    if config.teacher.classifier == "none":
-        store, notes = _stores(config, dataset, cache_dir)
-        prepared = Prepared(dataset, inputs, store, notes=notes)
-        if other is not None:
-            prepared = prepared._replace(other=Prepared(other, inputs._replace(source=other), _stores(config, other, cache_dir)[0]))
-    else:
+    classifier = None
+    if config.teacher.classifier != "none":
         if dataset.task != "multiclass" and config.method in methods.ONE_CLASS:
             raise ConfigError(f"method {config.method!r} is for one class an example, but {dataset.name} is {dataset.task} data: take kd or lelp.")
-        teacher, examples = trained_teacher(config, dataset, cache_dir)
-        # in float32 always: the teacher's logits are computed from it
-        store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[dataset.modality], dtype="float32")
-        notes = {f"teacher {name}": note for name, note in examples.notes.items()}
-        on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
-        frames = frozen_store(config, teachers.choices(config.teacher)[0], dataset, cache_dir)[0] if on_frozen else None
-        prepared = Prepared(dataset, inputs, store, teacher.classifier, notes=notes, frames=frames)
+        classifier = trained_teacher(config, dataset, cache_dir)
+    prepared = _with_teacher(config, Prepared(dataset, inputs), teachers.choices(config.teacher), classifier, cache_dir, over_time=_over_time(config))
+    if other is not None:
+        prepared = prepared._replace(other=_other(config, prepared, other, classifier, cache_dir))
     prepared = prepared._replace(targets=subclass_targets(config, prepared, cache_dir))
     return prepared._replace(notes={**prepared.notes, **subclass_notes(config, prepared, cache_dir)})
+
+
+def _with_teacher(
+    config: Any,
+    base: Prepared,
+    choices: Sequence[Choice],
+    classifier: tuple[ClassifierTeacher, ClassifierExamples] | None,
+    cache_dir: Path,
+    *,
+    over_time: bool,
+) -> Prepared:
+    """Data with what the teacher says of them: the frozen teachers `choices`, or a trained classifier and what it embeds of these data."""
+    if classifier is None:
+        store, notes = _stores(config, choices, base.dataset, cache_dir, over_time=over_time)
+        return base._replace(store=store, notes=notes)
+    teacher, examples = classifier
+    # in float32 always: the teacher's logits are computed from it
+    store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[base.dataset.modality], dtype="float32")
+    notes = {f"teacher {name}": note for name, note in examples.notes.items()}
+    on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
+    frames = frozen_store(config, choices[0], base.dataset, cache_dir)[0] if on_frozen else None
+    return base._replace(store=store, classifier=teacher.classifier, notes=notes, frames=frames)
+
+
+def _other(config: Any, ours: Prepared, other: Any, classifier: tuple[ClassifierTeacher, ClassifierExamples] | None, cache_dir: Path) -> Prepared:
+    """The other data set with what the student takes of it and what the teacher, who was never trained on it, says of it."""
+    choices = teachers.other_choices(config)
+
+    def inputs_of(inputs: StudentInputs, choice: Choice) -> StudentInputs:
+        features = frozen_store(config, choice, other, cache_dir)[0] if inputs.settings["kind"] == "features" else None
+        return inputs_on(inputs, other, features)
+
+    if classifier is not None:
+        teacher, examples = classifier
+        classifier = teacher, ClassifierExamples(Prepared(other.fully_labelled, inputs_of(examples.inputs, choices[0])))
+    base = Prepared(other, inputs_of(ours.inputs, Choice(config.student.features)))
+    prepared = _with_teacher(config, base, choices, classifier, cache_dir, over_time=True)
+    assert ours.store is not None
+    assert prepared.store is not None
+    require_width(prepared.store.widths, ours.store.widths, other)
+    return prepared
 
 
 def load_dataset(config: Any, cache_dir: Path) -> Any:
@@ -85,29 +122,6 @@ def load_dataset(config: Any, cache_dir: Path) -> Any:
         clean = settings.view_targets == "clean"
         return Views(dataset, views=settings.views, pad=settings.view_pad, flip=settings.view_flip, seed=settings.seed, clean_targets=clean)
     return dataset
-
-
-def load_other(config: Any, dataset: Any, cache_dir: Path) -> Any:
-    """The data set of `config.other` with the classes of `dataset`.
-
-    Raises:
-      ConfigError: its examples are not what the student takes, or its classes do not fit `config.other.classes`.
-      DataError: no class can be scored on its test split.
-    """
-    theirs = data.prepare(other_config(config), cache_dir)
-    kinds = [(one.modality, one.task, one.sample_rate, one.input_shape) for one in (dataset, theirs)]
-    if kinds[0] != kinds[1] or dataset.task != "multilabel":
-        raise ConfigError(
-            f"config.other.source {theirs.name} holds {kinds[1]}, but the student takes {kinds[0]} (kind, task, sample rate, shape): "
-            "both must be multi-label and of one rate and length; let that source make its clips at data.sample_rate and data.clip_seconds."
-        )
-    if other_split(config) in dataset.splits:
-        raise ConfigError(f"the data has a split {other_split(config)!r} of its own: give the other data set another config.other.name.")
-    mapped = in_our_classes(theirs, dataset.classes, checked_pairs(class_pairs(config.other.classes), theirs.classes, dataset.classes))
-    ids = mapped.splits["test"]
-    if not evaluated_classes(mapped.labels(ids), mapped.label_mask(ids)).any():
-        raise DataError(f"none of our classes has both a positive and a negative among the {len(ids)} test rows of {theirs.name}: see config.other.classes.")
-    return mapped
 
 
 def student_inputs(config: Any, dataset: Any, cache_dir: Path) -> StudentInputs:
@@ -166,13 +180,13 @@ def frozen_store(config: Any, choice: Choice, dataset: Any, cache_dir: Path) -> 
     return store, notes | ({f"archive of {choice.name}": teacher.described} if choice.archive else {})
 
 
-def _stores(config: Any, dataset: Any, cache_dir: Path) -> tuple[EmbeddingStore | JoinedStore, dict[str, str]]:
-    """The embeddings of all pretrained teachers of a config, and remarks on them for the report."""
-    stores, notes = zip(*(frozen_store(config, choice, dataset, cache_dir) for choice in teachers.choices(config.teacher)), strict=True)
+def _stores(config: Any, choices: Sequence[Choice], dataset: Any, cache_dir: Path, *, over_time: bool) -> tuple[EmbeddingStore | JoinedStore, dict[str, str]]:
+    """The embeddings of pretrained teachers, and remarks on them for the report."""
+    stores, notes = zip(*(frozen_store(config, choice, dataset, cache_dir) for choice in choices), strict=True)
     remarks = {name: note for part in notes for name, note in part.items()}
     if len(stores) == 1:
         return stores[0], remarks
-    joined = JoinedStore(stores, over_time=_over_time(config))
+    joined = JoinedStore(stores, over_time=over_time)
     return joined, remarks | ({"teachers": "their time grids differ: each is averaged over time"} if joined.pooled else {})
 
 

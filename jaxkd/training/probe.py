@@ -15,10 +15,10 @@ class Probe(NamedTuple):
     """A fitted probe.
 
     Attributes:
-      mean, std: of the training embeddings, float32 [D].
+      mean, std: what is subtracted from the embeddings and what they are then divided by, float32 [D].
       kernel: float32 [D, K].
       bias: float32 [K].
-      inverse_penalty: C of scikit-learn's LogisticRegression, chosen on the validation split.
+      inverse_penalty: C of scikit-learn's LogisticRegression, chosen on the validation split; None for a probe without a penalty.
       task: "multilabel" or "multiclass".
     """
 
@@ -26,12 +26,16 @@ class Probe(NamedTuple):
     std: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
-    inverse_penalty: float
+    inverse_penalty: float | None
     task: str = "multilabel"
+
+    def logits(self, embedding: np.ndarray) -> np.ndarray:
+        """Mean embeddings [n, D] -> logits [n, K]."""
+        return (embedding - self.mean) / self.std @ self.kernel + self.bias
 
     def scores(self, embedding: np.ndarray) -> np.ndarray:
         """Mean embeddings [n, D] -> scores in (0, 1), float32 [n, K]."""
-        logits = (embedding - self.mean) / self.std @ self.kernel + self.bias
+        logits = self.logits(embedding)
         return softmax(logits) if self.task == "multiclass" else sigmoid(logits)
 
 

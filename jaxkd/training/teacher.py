@@ -104,7 +104,7 @@ class ClassifierExamples:
     def __init__(self, prepared: Prepared):
         embedded = prepared.dataset.embedded if isinstance(prepared.dataset, Views) else prepared.dataset
         self.fingerprint = sha256_json([embedded.fingerprint, prepared.inputs.settings])
-        self.splits = embedded.splits
+        self.splits, self.inputs = embedded.splits, prepared.inputs
         self.gather = prepared.inputs.source.gather
         self.notes = prepared.inputs.notes
 

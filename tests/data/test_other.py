@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import pipeline
+from jaxkd import pipeline, teachers
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.data.fewer_labels import fewer_labels
 from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config
@@ -62,12 +62,15 @@ def other(**fields):
     return config
 
 
-def test_the_other_set_is_made_as_ours_at_our_rate_and_length():
+def test_the_other_set_is_made_as_ours_at_our_rate_and_at_our_length_unless_it_has_its_own():
     config = other(classes=("piano", "drums", "choir=organ"))
     made = other_config(config)
     assert (made.source, made.seed, made.unlabelled, made.unseen) == ("rendered_instruments", 1, 0, 0)
     assert made.classes == ("piano", "drums", "choir")
     assert (made.sample_rate, made.clip_seconds) == (config.data.sample_rate, config.data.clip_seconds)
+    pipeline.check(config)
+    config.other.clip_seconds = 10.0
+    assert (other_config(config).sample_rate, other_config(config).clip_seconds, config.data.clip_seconds) == (16000, 10.0, 3.0)
     pipeline.check(config)
 
 
@@ -81,12 +84,61 @@ def test_the_other_set_is_made_as_ours_at_our_rate_and_length():
         ({"source": "imdb"}, "another data set is for many labels a clip, but imdb is text"),
         ({"name": "a/b"}, "config.other.name is 'a/b', but it names a split"),
         ({"name": "probe"}, "no 'probe' at the end"),
+        ({"clip_seconds": 2.9}, "config.other.clip_seconds is 2.9, but the teacher MTT_musicnn needs clips of at least 2.976 s: raise it"),
+        ({"clip_seconds": 61.0}, "config.other.clip_seconds is 61.0, but must be between 0.1 and 60"),
+        ({"clip_seconds": -1.0}, "config.other.clip_seconds is -1.0, but must be at least 0"),
+        ({"source": "", "clip_seconds": 5.0}, "config.other.clip_seconds is 5.0, but must be left alone where there is no other data set"),
+        ({"archives": ("a.npz",)}, "config.other.archives is ('a.npz',), but 0 of the teachers are read from disk"),
     ],
 )
 def test_another_set_is_checked_before_anything_is_read(fields, message):
     with pytest.raises(ConfigError) as caught:
         pipeline.check(other(**fields))
     assert message in str(caught.value)
+
+
+def test_clips_that_are_too_short_for_the_student_are_refused_before_anything_is_read(tmp_path):
+    config = other(clip_seconds=0.4)
+    np.savez(tmp_path / "ours.npz")
+    config.teacher.update({"name": "precomputed", "embedding": "", "archive": str(tmp_path / "ours.npz")})
+    with pytest.raises(ConfigError, match=r"config.other.clip_seconds is 0.4, but the student 'cp_resnet_small' needs clips of at least 0.449 s"):
+        pipeline.check(config)
+    config.data.clip_seconds = 0.3
+    with pytest.raises(ConfigError, match=r"config.data.clip_seconds is 0.3, but the student 'cp_resnet_small'"):
+        pipeline.check(config)
+
+
+@pytest.mark.parametrize(
+    ("archives", "message"),
+    [
+        (("one.npz",), "but 2 of the teachers are read from disk: name one archive for each teacher 'precomputed', in their order"),
+        (("one.npz", "absent.npz"), "read from absent.npz: there is no such folder or file"),
+        (("one.npz", "two.parquet"), ""),
+        ((), ""),
+    ],
+)
+def test_the_other_set_may_have_embeddings_of_its_own(tmp_path, monkeypatch, archives, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ours.npz", "ours.parquet", "one.npz", "two.parquet"):
+        (tmp_path / name).touch()
+    config = other(archives=archives)
+    config.teacher.update({"name": "precomputed", "embedding": "", "archive": "ours.npz"})
+    config.teacher.others = ("MSD_vgg", "precomputed archive=ours.parquet")
+    if message:
+        with pytest.raises(ConfigError, match=message):
+            pipeline.check(config)
+        return
+    pipeline.check(config)
+    assert [choice.archive for choice in teachers.other_choices(config)] == ([archives[0], "", archives[1]] if archives else ["ours.npz", "", "ours.parquet"])
+    before = configs.fingerprint(config)
+    config.other.archives = ("elsewhere.npz", "two.parquet")
+    assert configs.fingerprint(config) == before
+
+
+def test_a_trained_classifier_is_tested_on_another_set_too():
+    config = other()
+    config.teacher.classifier = "linear"
+    pipeline.check(config)
 
 
 def test_classes_of_a_folder_are_checked_against_its_header(tmp_path):

@@ -1,12 +1,12 @@
 """The probes on splits that training never heard: folds by group, no row scored by a probe that saw its group, and the case with a training split."""
 
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from jaxkd.data.dataset import Split, write_dataset
+from jaxkd.data.other import in_our_classes
 from jaxkd.files import sha256_json
 from jaxkd.metrics import multilabel_metrics
 from jaxkd.results.examples import Examples
@@ -16,7 +16,14 @@ from jaxkd.training.probe import fit_probe
 ROWS, GROUPS = 60, 12
 
 
-def make(path, *, rows=ROWS, groups=GROUPS, seed=0) -> Any:
+class Vectors(NamedTuple):
+    """What the probes read of prepared data."""
+
+    dataset: Any
+    vectors: dict[str, np.ndarray]
+
+
+def make(path, *, rows=ROWS, groups=GROUPS, seed=0) -> Vectors:
     """Prepared data of two classes, whose vectors in `vectors` tell the classes; rows are excerpts of `groups` scores."""
     rng = np.random.default_rng(seed)
     splits, records, vectors = {}, {}, {}
@@ -28,7 +35,7 @@ def make(path, *, rows=ROWS, groups=GROUPS, seed=0) -> Any:
         found = np.concatenate([2 * labels, np.zeros((count, 3))], axis=1) + rng.normal(size=(count, 5))
         vectors |= dict(zip(ids, found.astype(np.float32), strict=True))
     fields = {"name": "small", "fingerprint": sha256_json(seed), "modality": "audio", "task": "multilabel", "notes": {}, "licence": "", "sample_rate": 16000}
-    return SimpleNamespace(dataset=write_dataset(path, classes=("a", "b"), splits=splits, records=records, **fields), vectors=vectors)
+    return Vectors(write_dataset(path, classes=("a", "b"), splits=splits, records=records, **fields), vectors)
 
 
 def represent(data, ids):
@@ -71,10 +78,21 @@ def test_with_a_training_split_the_probe_is_fitted_there(data):
     assert fit_on(data, represent).inverse_penalty == expected.inverse_penalty
 
 
+def test_another_data_set_is_probed_for_all_its_own_classes(tmp_path):
+    """Also for the class "b", which stands for none of ours; labels of the training split are those that the probe is fitted on."""
+    theirs = make(tmp_path / "other")
+    mapped = theirs._replace(dataset=in_our_classes(theirs.dataset, ("ours", "else", "more"), [("a", "ours")]))
+    probed, missing = probed_examples({"unseen_other": Examples(mapped, "test")})
+    own = probed["unseen_other_probe"]
+    assert not missing and own.data.dataset.classes == ("a", "b") and own.labels.shape == (20, 2)
+    np.testing.assert_array_equal(own.labels, theirs.dataset.labels(own.ids))
+    np.testing.assert_array_equal(probe_scores(own, represent), fit_on(theirs, represent).scores(represent(theirs, own.ids)))
+
+
 def test_splits_that_are_too_small_are_named_and_left_out(tmp_path, data):
-    examples = {split: Examples(data, split) for split in ("valid", "test", "unseen")} | {"unseen_other": Examples(make(tmp_path / "other"), "test")}
+    examples = {split: Examples(data, split) for split in ("valid", "test", "unseen")}
     probed, missing = probed_examples(examples)
-    assert {name: (of.split, of.data is data) for name, of in probed.items()} == {"unseen_probe": ("unseen", True), "unseen_other_probe": ("test", False)}
+    assert {name: (of.split, of.data is data) for name, of in probed.items()} == {"unseen_probe": ("unseen", True)}
     assert not missing
     few = make(tmp_path / "few", groups=FOLDS - 1)
     probed, missing = probed_examples({"unseen": Examples(few, "unseen")})

@@ -13,6 +13,7 @@ from jaxkd.lelp.artefact import load_subspaces
 from jaxkd.methods.method import Method
 from jaxkd.results.artefact import load_predictor
 from jaxkd.results.evaluation import classifier_scores
+from jaxkd.results.examples import evaluated_examples
 from jaxkd.training.experiment import teacher_side
 from jaxkd.training.preparation import prepare, trained_teacher
 from jaxkd.training.subclasses import subclass_notes, subclass_targets
@@ -49,7 +50,7 @@ def test_the_classifier_reads_the_time_mean_of_the_frozen_embedding(prepared, sm
     np.testing.assert_allclose(mean_embeddings(prepared.store, ids), rows, atol=1e-4)
     logits = rows @ teacher.classifier.kernel + teacher.classifier.bias
     np.testing.assert_allclose(prepared.teacher_logits().gather(ids), logits, atol=1e-3)
-    np.testing.assert_allclose(classifier_scores(prepared)["test"], expit(logits), atol=1e-3)
+    np.testing.assert_allclose(classifier_scores(evaluated_examples(prepared, ""))["test"], expit(logits), atol=1e-3)
     assert prepared.store.dtype == np.float32
 
 

@@ -1,14 +1,11 @@
 """What the precompute stage refuses before long work."""
 
-import copy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from jaxkd import teachers
 from jaxkd.data.dataset import Split, write_dataset
-from jaxkd.errors import ConfigError, DataError
+from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_file
 from jaxkd.training import preparation
 from tests.small import load_config, small_config, text_config
@@ -79,24 +76,3 @@ def test_texts_that_a_frozen_encoder_truncates_are_counted_and_said(cache_dir, t
         store, notes = preparation.frozen_store(config, *teachers.choices(config.teacher), dataset, tmp_path)
         assert len(store) == 3
         assert "1 of 3 texts are longer than 256 tokens and were truncated (train 1)" in notes["tokens of minilm"]
-
-
-@pytest.mark.parametrize(("change", "message"), [({"sample_rate": 8000}, "8000"), ({"input_shape": (160,)}, "160"), ({"task": "multiclass"}, "multiclass")])
-def test_another_data_set_that_the_student_cannot_take_is_refused(tiny_dataset, monkeypatch, change, message):
-    theirs = copy.copy(tiny_dataset)
-    vars(theirs).update(change)
-    monkeypatch.setattr("jaxkd.data.prepare", lambda config, cache_dir: theirs)
-    config = small_config()
-    config.other.source = "rendered_instruments"
-    with pytest.raises(ConfigError, match=rf"{message}.* but the student takes .* at data\.sample_rate and data\.clip_seconds"):
-        preparation.load_other(config, tiny_dataset, Path("unused"))
-
-
-def test_another_data_set_without_a_class_to_score_is_refused(tiny_dataset, monkeypatch):
-    theirs = copy.copy(tiny_dataset)
-    theirs._arrays = tiny_dataset._arrays | {"test.labels": np.zeros_like(tiny_dataset.labels(tiny_dataset.splits["test"]))}
-    monkeypatch.setattr("jaxkd.data.prepare", lambda config, cache_dir: theirs)
-    config = small_config()
-    config.other.source = "rendered_instruments"
-    with pytest.raises(DataError, match="none of our classes has both a positive and a negative among the 16 test rows"):
-        preparation.load_other(config, tiny_dataset, Path("unused"))
