@@ -5,15 +5,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from jaxkd import config as configs
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.data.other import in_our_classes
 from jaxkd.files import sha256_json
 from jaxkd.metrics import multilabel_metrics
 from jaxkd.results.examples import Examples
-from jaxkd.results.probes import FOLDS, fit_on, probe_scores, probed_examples
+from jaxkd.results.probes import FOLDS, fit_on, fits, probe_scores, probed_examples
 from jaxkd.training.probe import fit_probe
 
 ROWS, GROUPS = 60, 12
+
+
+class Store(NamedTuple):
+    """Vectors as the embeddings of a teacher with one frame."""
+
+    vectors: dict[str, np.ndarray]
+    widths: tuple[int, ...] = (5,)
+
+    def gather(self, ids):
+        return np.stack([self.vectors[name] for name in ids])[:, None]
+
+    def lengths(self, ids):
+        return np.ones(len(ids), np.int64)
 
 
 class Vectors(NamedTuple):
@@ -21,6 +35,9 @@ class Vectors(NamedTuple):
 
     dataset: Any
     vectors: dict[str, np.ndarray]
+
+    def embedding(self):
+        return Store(self.vectors)
 
 
 def make(path, *, rows=ROWS, groups=GROUPS, seed=0) -> Vectors:
@@ -76,6 +93,20 @@ def test_with_a_training_split_the_probe_is_fitted_there(data):
     expected = fit_probe(train, valid)
     np.testing.assert_array_equal(probe_scores(test, represent), expected.scores(represent(data, test.ids)))
     assert fit_on(data, represent).inverse_penalty == expected.inverse_penalty
+
+
+def test_gradient_descent_takes_the_embedding_as_the_methods_do_and_features_as_they_are(data):
+    config = configs.default_config()
+    assert fits(config, data) == (fit_probe, fit_probe)
+    config.evaluation.probe_solver = "sgd"
+    on_embedding, on_features = (fit_on(data, represent, fit) for fit in fits(config, data))
+    train = represent(data, data.dataset.splits["train"])
+    np.testing.assert_allclose(on_embedding.mean, train.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(on_embedding.std, train.std(axis=0), rtol=1e-5)
+    assert not on_features.mean.any() and (on_features.std == 1).all()
+    unseen = Examples(data, "unseen")
+    for fit in fits(config, data):
+        assert multilabel_metrics(unseen.labels, probe_scores(unseen, represent, fit), unseen.label_mask)["roc_auc"] > 0.8
 
 
 def test_another_data_set_is_probed_for_all_its_own_classes(tmp_path):
