@@ -19,7 +19,7 @@ from jaxkd.data import SOURCES
 from jaxkd.errors import ConfigError
 
 METHODS = (
-    "teacher baseline kd dkd dist embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
+    "teacher baseline kd dkd dist standardised_kd embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
     "random_directions permuted uniform outputs_only"
 ).split()
 

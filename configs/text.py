@@ -21,7 +21,7 @@ from jaxkd.errors import ConfigError
 
 LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb", "imdb_reviews", "amazon_reviews")
 METHODS = (
-    "teacher baseline kd dkd dist embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
+    "teacher baseline kd dkd dist standardised_kd embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
     "random_directions permuted uniform outputs_only"
 ).split()
 

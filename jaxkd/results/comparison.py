@@ -222,4 +222,4 @@ def _notes(runs: list[_Run], variants: Mapping[str, Sequence[str]]) -> list[str]
     differing -= {"method", "seed", *(pair.partition("=")[0] for _, *settings in variants.values() for pair in settings)}
     if differing:
         notes.append(f"The runs differ not only in method and seed, but in {', '.join(sorted(differing))}.")
-    return notes + [f"{name}: {text}" for name, text in numbers.flat_lines(first.report["notes"])]
+    return notes + numbers.note_lines(first.report["notes"])

@@ -161,9 +161,8 @@ def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
 
 
 def _note_lines(report: dict[str, Any]) -> list[str]:
-    lines = origin_lines(report) + [f"{name.replace('.', ', ').replace('_', ' ')}: {text}" for name, text in numbers.flat_lines(report["notes"])]
     step = (report["student"] or {}).get("best_step")
-    return [*([] if step is None else [KEPT.format(step=step)]), *lines]
+    return [*([] if step is None else [KEPT.format(step=step)]), *origin_lines(report), *numbers.note_lines(report["notes"])]
 
 
 def _title(report: dict[str, Any]) -> str:
