@@ -5,8 +5,10 @@
     python -m jaxkd.main --config=configs/image.py:data=cifar100,teacher=resnet92_v2,student=resnet56_v2
 
 The default is Fashion-MNIST in two classes of five garments each that only the oracle knows: 1,000 images are labelled, 9,000 more are transferred without
-a label. fashion_mnist has its own ten classes. A name that is no data source here (cifar10, cifar100) is read through TensorFlow Datasets, by the parity of
-the label.
+a label. Teacher and student are both ResNet-8. fashion_mnist has its own ten classes. A name that is no data source here (cifar10, cifar100) is read through
+TensorFlow Datasets, by the parity of the label.
+
+Two CPU cores: 4.5 minutes. Expected test accuracy after 500 of the 1,500 steps (mean of five seeds): lelp 0.863, kd 0.861, oracle 0.878; the teacher 0.857.
 
 String arguments: data (fashion_mnist_hard, fashion_mnist_bin, fashion_mnist, digits_bin, digits, or a TFDS name), teacher, student, method, labels (a
 number, or all), runlocal (tiny sizes but for labels, for a trial of half a minute).

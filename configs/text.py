@@ -7,6 +7,9 @@
 The default is 20 Newsgroups by the parity of the group's number: two classes of ten hidden groups each, which only the oracle knows. The teacher is a
 two-layer classifier on WordLlama embeddings, the student 32 units on 1,024 hashed words (bag_of_embeddings for the other data).
 
+Two CPU cores: 40 seconds, with MiniLM fine-tuned 14 minutes, archives fetched. Expected test accuracy of the comparison (mean of five seeds): lelp 0.753,
+kd 0.741, baseline 0.740, oracle 0.809; the teacher 0.815.
+
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
 teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen
 encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all, the default), runlocal (tiny sizes but for
