@@ -17,7 +17,7 @@ number, or all), runlocal (tiny sizes but for labels, for a trial of half a minu
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
-from jaxkd.data import SOURCES
+from jaxkd.data import SOURCES, may_have_fine_classes
 from jaxkd.errors import ConfigError
 
 METHODS = (
@@ -47,8 +47,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.teacher_training.update({"steps": 600, "batch_size": 64, "learning_rate": 3e-3, "eval_every_steps": 200})
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
-    without_groups = values.data in ("digits", "fashion_mnist")
-    config.compare.methods = tuple(name for name in METHODS if name != "oracle" or not without_groups)
+    config.compare.methods = tuple(name for name in METHODS if name != "oracle" or may_have_fine_classes(config.data))
     config.compare.seeds = (0, 1, 2, 3, 4)
     if digits:
         config.data.update({"unlabelled": 0 if labels == "all" else -1, "valid": 300, "test": 300})

@@ -11,15 +11,15 @@ Two CPU cores: 40 seconds, with MiniLM fine-tuned 14 minutes, archives fetched. 
 kd 0.741, baseline 0.740, oracle 0.809; the teacher 0.815.
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
-teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen
-encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all, the default), runlocal (tiny sizes but for
-labels, none unlabelled, for half a minute).
+binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings,
+finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen encoder of a student that takes features), method, labels (a number, the
+other training rows are unlabelled; all, the default), runlocal (tiny sizes but for labels, none unlabelled, for half a minute).
 """
 
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
-from jaxkd.data import SOURCES
+from jaxkd.data import SOURCES, may_have_fine_classes
 from jaxkd.errors import ConfigError
 
 LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb", "imdb_reviews", "amazon_reviews")
@@ -54,7 +54,9 @@ SETTINGS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, data="newsgroups_bin", teacher="wordllama", classifier="", student="", features="", method="lelp", labels="", runlocal=False)
+    values = parse_arg(
+        arg, data="newsgroups_bin", binary=False, teacher="wordllama", classifier="", student="", features="", method="lelp", labels="", runlocal=False
+    )
     labels = values.labels or "all"
     if labels != "all" and not (labels.isdecimal() and int(labels)):
         raise ConfigError(f"config argument labels={labels!r} is neither a number above 0 nor all.")
@@ -66,7 +68,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.method = values.method
     through_tfds = values.data not in SOURCES
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else ""})
-    config.data.update({"classes": (), "labelled": 0 if labels == "all" else int(labels), "unlabelled": -1})
+    config.data.update({"binary": values.binary, "classes": (), "labelled": 0 if labels == "all" else int(labels), "unlabelled": -1})
     config.data.update({"valid": 2000 if values.data.startswith("newsgroups") else 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
     config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 48})
     if long_texts:
@@ -84,7 +86,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.training.batch_size = config.teacher_training.batch_size = 32
     config.evaluation.batch_size = 500
     config.rkd.group_size = 32
-    config.compare.methods = tuple(name for name in METHODS if name != "oracle" or values.data == "newsgroups_bin")
+    config.compare.methods = tuple(name for name in METHODS if name != "oracle" or may_have_fine_classes(config.data))
     config.compare.seeds = (0, 1, 2, 3, 4)
     if values.data == "newsgroups_bin" and values.teacher == "wordllama" and not values.student:
         config.compare.settings = SETTINGS

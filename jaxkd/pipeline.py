@@ -33,7 +33,7 @@ def check(config: Any) -> None:
     modality = data.modality_of(config.data.source)
     for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)
-        _check_task(method, config.data.source, modality)
+        _check_task(method, config.data, modality)
     _check_method(config)
     students.check(config.student.name, modality=modality, features=config.student.features, bands=config.frontend.bands)
     if modality == "audio":
@@ -59,7 +59,7 @@ def check(config: Any) -> None:
 
 def _check_folders(config: Any) -> None:
     for part in ("data", "other"):
-        if config[part].source in data.FOLDER_SOURCES and not config[part].folder:
+        if config[part].source in data.READ_BY["folder"] and not config[part].folder:
             embeddings = " and, for the embeddings, --config.teacher.archive=FOLDER_OR_FILE" if teachers.lacks_archive(config.teacher) else ""
             raise ConfigError(
                 f"config.{part}.folder is empty, but config.{part}.source={config[part].source!r} reads it: set --config.{part}.folder=PATH{embeddings}."
@@ -75,12 +75,13 @@ def _compared_methods(config: Any) -> list[str]:
     return [*rows.values(), *(entry.split()[0] for entry in config.compare.settings if entry.split()[0] not in own)]
 
 
-def _check_task(method: str, source: str, modality: str | None) -> None:
+def _check_task(method: str, settings: Any, modality: str | None) -> None:
     if modality == "audio" and method in methods.ONE_CLASS:
         fitting = ", ".join(name for name in (*methods.METHODS, *methods.REFERENCES) if name not in methods.ONE_CLASS)
-        raise ConfigError(f"method {method!r} is for one class an example, but {source} has many labels a clip: choose one of {fitting}.")
-    if method == "oracle" and source in data.WITHOUT_FINE_CLASSES:
-        raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {source} has none: leave it out.")
+        raise ConfigError(f"method {method!r} is for one class an example, but {settings.source} has many labels a clip: choose one of {fitting}.")
+    if method == "oracle" and not data.may_have_fine_classes(settings):
+        merged = ", or set config.data.binary=True, which merges its classes to two" if settings.source in data.READ_BY["binary"] else ""
+        raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {settings.source} has none: leave it out{merged}.")
 
 
 def _check_other(config: Any, modality: str | None) -> None:

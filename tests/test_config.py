@@ -205,8 +205,37 @@ def test_oracle_of_data_without_fine_labels_is_refused_before_anything_is_read()
         ("image", "method=oracle"),
         ("image", "data=digits_bin,method=oracle"),
         ("image", "data=cifar100,method=oracle"),
+        ("text", "data=sentiment140,binary,method=oracle"),
     ):
         pipeline.check(load_config(name, argument))
+    config = load_config("text", "data=sentiment140")
+    config.method = "oracle"
+    with pytest.raises(ConfigError, match=r"tfds has none: leave it out, or set config\.data\.binary=True"):
+        pipeline.check(config)
+
+
+@pytest.mark.parametrize("source", ["newsgroups", "amazon_reviews"])
+def test_classes_that_are_merged_to_two_are_fine_labels_of_the_oracle(source):
+    config = load_config("text", f"data={source}")
+    config.data.update({"folder": "reviews" if source == "amazon_reviews" else "", "binary": True})
+    assert "oracle" not in config.compare.methods
+    config.compare.methods = ("kd", "oracle")
+    pipeline.check(config)
+    config.data.binary = False
+    with pytest.raises(ConfigError, match=rf"{source} has none: leave it out, or set config\.data\.binary=True, which merges its classes to two"):
+        pipeline.check(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "with_fine_classes", "without"),
+    [
+        ("text", ["newsgroups_bin", "newsgroups,binary", "amazon_reviews,binary"], ["newsgroups", "rotten_tomatoes", "imdb", "amazon_reviews", "glue/sst2"]),
+        ("image", ["fashion_mnist_hard", "fashion_mnist_bin", "digits_bin", "cifar100"], ["fashion_mnist", "digits"]),
+    ],
+)
+def test_a_comparison_has_the_oracle_where_the_data_have_fine_classes(name, with_fine_classes, without):
+    for data in with_fine_classes + without:
+        assert ("oracle" in load_config(name, f"data={data}").compare.methods) is (data in with_fine_classes), data
 
 
 def test_features_of_another_kind_are_refused():

@@ -33,16 +33,24 @@ _MODALITIES = {
     "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
 }
 
-WITHOUT_FINE_CLASSES = (*_MODALITIES["audio"], "newsgroups", "rotten_tomatoes", "imdb", "amazon_reviews", "fashion_mnist", "digits")
-"""Sources whose classes hold no hidden ones."""
+READ_BY: dict[str, tuple[str, ...]] = {
+    "binary": ("newsgroups", "amazon_reviews", "tfds"),
+    "folder": ("audio_folder", "openmic", "magnatagatune", "amazon_reviews"),
+}
+"""Fields of `config.data` that only some sources read, and which."""
 
-FOLDER_SOURCES = ("audio_folder", "openmic", "magnatagatune", "amazon_reviews")
-"""Sources that read `data.folder`."""
+_WITH_FINE_CLASSES = ("newsgroups_bin", "fashion_mnist_bin", "fashion_mnist_hard", "digits_bin")
 
 
 def modality_of(source: str) -> str | None:
     """The modality, audio, text or image; None for a source that tells only when it is read (TFDS, a user's own)."""
     return next((modality for modality, names in _MODALITIES.items() if source in names), None)
+
+
+def may_have_fine_classes(data_config: Any) -> bool:
+    """Whether the classes may hold hidden ones; of two classes merged from others, and of a user's own source, that is known when it is read."""
+    source = data_config.source
+    return source not in SOURCES or source in _WITH_FINE_CLASSES or (data_config.binary and source in READ_BY["binary"])
 
 
 def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
