@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -188,27 +188,3 @@ class SentenceClassifier(nn.Module):
         features = Dropout(self.dropout, self.axis_name)(taps[-1] if pooled is None else pooled, train)
         logits = self.config.dense(self.num_outputs, "head")(features)
         return StudentOutputs(logits, features[:, None], tuple(tap[:, None] for tap in (*taps[:-1], features)))
-
-
-def with_encoder(params: dict[str, Any], encoder: dict[str, Any]) -> dict[str, Any]:
-    """A classifier's parameters with a pretrained encoder in place of the drawn one.
-
-    Args:
-      params: of `SentenceClassifier`, with the branch "encoder".
-      encoder: of `BertEncoder`; its pooler is left out where the classifier has none.
-
-    Raises:
-      ConfigError: a parameter is missing, or has another shape.
-    """
-
-    def pick(path: tuple[Any, ...], drawn: jax.Array) -> jax.Array:
-        value: Any = encoder
-        for key in path:
-            value = value.get(key.key, {})
-        shape = getattr(value, "shape", None)
-        if shape != drawn.shape:
-            found = "is absent" if shape is None else f"has {shape}"
-            raise ConfigError(f"encoder{jax.tree_util.keystr(path)} should have the shape {drawn.shape}, but the pretrained one {found}.")
-        return jnp.asarray(value)
-
-    return {**params, "encoder": jax.tree_util.tree_map_with_path(pick, params["encoder"])}

@@ -97,7 +97,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
       config: of the experiment.
       prepared: data, inputs and what the teacher said.
       network: a module to train in place of the student that the config names.
-      pretrained: parameters that its training starts from: a subtree of the network's, or None.
+      pretrained: parameters that its training starts from: branches of the network's, or None.
       section: of the user's config that `config.training` comes from; for messages.
 
     Raises:

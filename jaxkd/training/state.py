@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Method
 from jaxkd.types import Batch
 
@@ -37,6 +38,28 @@ class TrainState(NamedTuple):
     learning_rate_scale: jax.Array
 
 
+def with_pretrained(drawn: dict[str, Any], pretrained: dict[str, Any]) -> dict[str, Any]:
+    """A network's parameters with pretrained branches in place of the drawn ones.
+
+    Args:
+      drawn: all branches.
+      pretrained: some of them, each with the names and shapes of the drawn one.
+
+    Raises:
+      ConfigError: a pretrained parameter is absent, unknown to the network, or of another shape; the message names it.
+    """
+    replaced = {branch: drawn.get(branch, {}) for branch in pretrained}
+    expected, found = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (replaced, pretrained)
+    )
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            given, needed = (f"has the shape {shapes[name]}" if name in shapes else "is absent" for shapes in (found, expected))
+            raise ConfigError(f"the pretrained parameter {name} {given}, but in the network it {needed}: take weights and sizes of one model.")
+    return {**drawn, **pretrained}
+
+
 def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax.GradientTransformation, example: Batch, pretrained: Any = None) -> TrainState:
     """Draws the parameters.
 
@@ -46,14 +69,17 @@ def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax
       method: from `jaxkd.methods.build`.
       optimiser: from `make_optimiser`.
       example: a batch as the step sees it after its transforms, of arrays or of their shapes.
-      pretrained: parameters that replace those drawn: a subtree of the student's, or None.
+      pretrained: parameters that replace those drawn: branches of the student's, or None.
+
+    Raises:
+      ConfigError: as `with_pretrained`.
     """
     student_key, auxiliary_key = jax.random.split(key)
 
     def draw(pretrained: Any) -> TrainState:
         rows = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
         variables = student.init(student_key, rows.inputs, train=False)
-        params: dict[str, Any] = {"student": {**variables["params"], **(pretrained or {})}, "auxiliary": {}}
+        params: dict[str, Any] = {"student": with_pretrained(variables["params"], pretrained or {}), "auxiliary": {}}
         if method.auxiliary is not None:
             outputs = student.apply(variables, rows.inputs, train=False)
             params["auxiliary"] = method.auxiliary.init(auxiliary_key, outputs, rows).get("params", {})

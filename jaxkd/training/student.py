@@ -26,7 +26,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
       workdir: where checkpoints, log and student go; a run that was stopped goes on.
       prepared: data, inputs and what the teacher said.
       network: a module to train in place of the student that the config names.
-      pretrained: parameters that its training starts from: a subtree of the network's, or None.
+      pretrained: parameters that its training starts from: branches of the network's, or None.
       section: of the user's config that `config.training` comes from; for messages.
     """
     assembly = assemble(config, prepared, network=network, pretrained=pretrained, section=section)
