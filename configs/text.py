@@ -34,6 +34,7 @@ SETTINGS = (
     "kd distillation.temperature=1.5",
     "dkd distillation.temperature=1.5",
     "dist distillation.temperature=2.0",
+    "standardised_kd distillation.temperature=1.0",
     "embedding_distillation embedding_distillation.weight=1.0 distillation.temperature=1.0",
     "fitnet fitnet.weight=1.0 distillation.temperature=1.0",
     "vid vid.weight=0.1 distillation.temperature=2.0",
