@@ -1,12 +1,19 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxkd.errors import DataError
-from jaxkd.lelp import ClassMoments, class_moments, merge_processes
+from jaxkd.lelp import ClassMoments, class_moments
 from jaxkd.lelp import moments as moments_module
 
+ROOT = Path(__file__).parent.parent.parent
 C, D = 3, 7
 OFFSETS = (0.0, 1000.0)
 
@@ -91,9 +98,46 @@ def test_merge_is_commutative_and_has_a_neutral_element():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), jax.jit(ClassMoments.merge)(first, second), first.merge(second))
 
 
-def test_merge_of_processes_keeps_the_moments():
-    embedding, labels = rows()
-    assert_moments_of(merge_processes(class_moments([(embedding, labels)], num_classes=C)), embedding, labels)
+def merged_by_processes(tmp_path: Path, shares: list[tuple[np.ndarray, np.ndarray]], devices: int) -> list[ClassMoments]:
+    """What `merge_processes` returns in each of several processes on `devices` devices each, which bring one share of the rows each."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    files, started = [tmp_path / f"merged{process}.npz" for process in range(len(shares))], []
+    try:
+        for process, (embedding, labels) in enumerate(shares):
+            np.savez(tmp_path / f"rows{process}.npz", embedding=embedding, labels=labels, classes=C)
+            command = [sys.executable, "-m", "tests.lelp.merged_moments", str(tmp_path / f"rows{process}.npz"), str(files[process])]
+            together = [address, str(len(shares)), str(process)] if len(shares) > 1 else []
+            started.append(subprocess.Popen(command + together, cwd=ROOT, env=environment))
+        assert [process.wait(300) for process in started] == [0] * len(shares)
+    finally:
+        for process in started:
+            process.kill()
+    merged = []
+    for file in files:
+        with np.load(file) as arrays:
+            assert tuple(arrays["devices"]) == (devices, devices * len(shares))
+            merged.append(ClassMoments(*(arrays[name] for name in ClassMoments._fields)))
+    return merged
+
+
+@pytest.mark.slow
+def test_merge_in_one_process_counts_its_rows_once_whatever_its_devices(tmp_path):
+    embedding, labels = rows(offset=1000.0)
+    (merged,) = merged_by_processes(tmp_path, [(embedding, labels)], devices=4)
+    assert_moments_of(merged, embedding, labels)
+
+
+@pytest.mark.slow
+def test_merge_of_two_processes_is_the_moments_of_all_rows(tmp_path):
+    """Class 1 is only in the first process and class 2 only in the second; their means lie apart, and 1,000 spreads from zero."""
+    embedding, labels = rows(offset=1000.0)
+    second = np.where(labels == 0, np.arange(len(labels)) % 3 == 0, labels == 2)
+    embedding[second] += 1
+    first, other = merged_by_processes(tmp_path, [(embedding[~second], labels[~second]), (embedding[second], labels[second])], devices=2)
+    assert_moments_of(first, embedding, labels, 5e-5)
+    jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
 def test_covariance_has_the_divisor_of_numpy_and_no_nan():
