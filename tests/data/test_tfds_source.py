@@ -223,6 +223,39 @@ def test_a_folder_of_ones_own_is_read_by_its_content(tmp_path):
         own("third", "one")
 
 
+@pytest.mark.parametrize("name", ["cola", "sst2:2.0.0"])
+def test_a_prepared_config_of_glue_is_read_with_its_validation_part_as_test(name, tmp_path):
+    class Glue(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="cola", version=tfds.core.Version("2.0.0")), tfds.core.BuilderConfig(name="sst2", version="2.0.0"))
+
+        def _info(self):
+            names = ["unacceptable", "acceptable"]
+            features = {"sentence": tfds.features.Text(), "label": tfds.features.ClassLabel(names=names), "idx": np.int32}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, _):
+            return {
+                "train": self._generate_examples("train", 40),
+                "validation": self._generate_examples("validation", 20),
+                "test": self._generate_examples("test", 10),
+            }
+
+        def _generate_examples(self, split, count):
+            for row in range(count):
+                yield row, {"sentence": f"{self.builder_config.name} {split} {row}", "label": -1 if split == "test" else row % 2, "idx": row}
+
+    for config in ("cola", "sst2"):
+        Glue(config=config, data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    dataset, own = prepared(f"glue/{name}", tmp_path, tfds_data_dir=str(tmp_path), valid=10), name[:4]
+    assert dataset.classes == ("unacceptable", "acceptable")
+    assert {split: len(ids) for split, ids in dataset.splits.items()} == {"train": 30, "valid": 10, "test": 20}
+    assert class_by_text(dataset, "test") == {f"{own} validation {row}": dataset.classes[row % 2] for row in range(20)}
+    for split in ("train", "valid"):
+        assert all(
+            text.startswith(f"{own} train ") and name == dataset.classes[int(text.split()[2]) % 2] for text, name in class_by_text(dataset, split).items()
+        )
+
+
 def test_no_network(tmp_path, monkeypatch):
     def no_network(*_):
         raise ConnectionError("no route to host")
