@@ -1,7 +1,10 @@
 """Named errors. Each carries the exit status of the command line and says what is wrong, with which value, and what to do."""
 
 import difflib
+import math
+import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class JaxkdError(Exception):
@@ -50,3 +53,15 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(valid)}.")
+
+
+def require_temperature(name: str, value: Any) -> None:
+    """Raises ConfigError if a temperature is a number that is not finite and above 0; a traced value cannot be looked at, and passes."""
+    if isinstance(value, numbers.Real) and not 0 < float(value) < math.inf:
+        raise ConfigError(f"{name} is {value}: logits are divided by it, so it must be a finite number above 0; 1 leaves them as they are.")
+
+
+def require_count(name: str, value: Any) -> None:
+    """Raises ConfigError unless a number of things is an integer of at least 1."""
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ConfigError(f"{name} is {value!r}: pass an integer, at least 1 is needed.")

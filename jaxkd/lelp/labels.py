@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxkd.errors import ConfigError, DataError, unknown_name
+from jaxkd.errors import ConfigError, DataError, require_count, unknown_name
 from jaxkd.lelp.moments import class_moments
 from jaxkd.lelp.null_space import pair_kernel, require_kernel
 from jaxkd.lelp.subspaces import Subspaces, fit_subspaces, random_subspaces
@@ -95,6 +95,7 @@ def fit_label_subspaces(
       ConfigError: unknown directions or option, random directions without a key, names or a kernel that do not fit the labels; as `fit_subspaces`.
       DataError: a known label that is not from 0 to 1, one that is never present or never absent, by name; as `fit_subspaces`.
     """
+    require_count("num_labels", num_labels)
     names = names or [f"label {label}" for label in range(num_labels)]
     _require_arguments(directions, options, names, num_labels, key)
     if iter(batches) is batches:

@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp, xlogy
 
-from jaxkd.errors import ConfigError
-from jaxkd.lelp.targets import class_logits
+from jaxkd.errors import ConfigError, require_count, require_temperature
+from jaxkd.lelp.targets import class_logits, require_by_class
 from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
 from jaxkd.types import Array
 
 
 def _by_class(student_logits: Array, num_classes: int) -> jax.Array:
+    require_count("the number of classes or labels", num_classes)
     student_logits = to_compute_dtype(student_logits)
     width = student_logits.shape[-1]
-    if width % num_classes:
+    if not width or width % num_classes:
         raise ConfigError(f"the student has {width} outputs, which do not divide over {num_classes} classes: give it num_classes * num_subclasses outputs.")
     return student_logits.reshape(*student_logits.shape[:-1], num_classes, width // num_classes)
 
@@ -105,12 +106,14 @@ def pseudo_class_loss(
       A scalar, float32 (float64 for float64 inputs); 0 where the student agrees with the teacher.
 
     Raises:
-      ConfigError: an unknown `temperature_on`; outputs that do not fit the targets.
-      DataError: teacher logits of another number of classes.
+      ConfigError: an unknown `temperature_on`; a temperature that is not finite and above 0; outputs that do not fit the targets.
+      DataError: subclass probabilities of another shape, teacher logits of another number of classes.
     """
     if temperature_on not in ("both", "teacher"):
         raise ConfigError(f"temperature_on is {temperature_on!r}. Valid: both, teacher.")
+    require_temperature("temperature", temperature)
     student_logits, subclass_probs = to_compute_dtype(student_logits), to_compute_dtype(subclass_probs)
+    require_by_class(subclass_probs)
     batch, num_classes, num_subclasses = subclass_probs.shape
     teacher_logits = class_logits(teacher_logits, num_classes)
     if student_logits.shape != (batch, num_classes * num_subclasses) or teacher_logits.shape[0] != batch:

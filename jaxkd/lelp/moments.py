@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.errors import DataError
+from jaxkd.errors import DataError, require_count
 from jaxkd.types import Array
 
 BLOCK_ROWS = 4096
@@ -25,6 +25,14 @@ def _gram(rows: np.ndarray) -> np.ndarray:
     """rows^T rows, float32. On a CPU NumPy hands it to BLAS as a symmetric update, which multiplies half as much as XLA's product."""
     with np.errstate(invalid="ignore", over="ignore"):
         return rows.T @ rows if jax.default_backend() == "cpu" else np.asarray(_device_gram(rows))
+
+
+def require_width(embedding: Array) -> int:
+    """The D of embeddings [n, D]; DataError for another number of dimensions, or none."""
+    shape = np.shape(embedding)
+    if len(shape) != 2 or not shape[1]:
+        raise DataError(f"embeddings of shape {shape} were given where [rows, D] is needed, D at least 1: pass an array, one row for each example.")
+    return shape[1]
 
 
 def check_rows(embedding: Array, labels: Array, num_classes: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,12 +225,14 @@ def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -
       num_classes: C.
 
     Raises:
+      ConfigError: C is not an integer of at least 1.
       DataError: no rows, or rows that do not fit; the message names the first.
     """
+    require_count("num_classes", num_classes)
     accumulator = None
     for embedding, labels in batches:
         if accumulator is None:
-            accumulator = _Accumulator(num_classes, np.shape(embedding)[-1])
+            accumulator = _Accumulator(num_classes, require_width(embedding))
         accumulator.add(embedding, labels)
     if accumulator is None:
         raise DataError("no embeddings were given: the moments of the classes need at least one batch.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.errors import ConfigError, DataError
+from jaxkd.errors import ConfigError, DataError, require_count
 from jaxkd.lelp.principal import require_every_class
 from jaxkd.types import Array
 
@@ -21,8 +21,7 @@ def _check(embedding: Array, classes: Array, num_classes: int, num_subclasses: i
     embedding, classes = np.asarray(embedding), np.asarray(classes)
     if embedding.ndim != 2 or classes.shape != embedding.shape[:1]:
         raise DataError(f"embeddings {embedding.shape} came with classes {classes.shape}: [n, D] and [n] are needed.")
-    if num_subclasses < 1:
-        raise ConfigError(f"num_subclasses is {num_subclasses}: at least 1 is needed.")
+    require_count("num_subclasses", num_subclasses)
     _check_classes(classes, num_classes)
     finite = np.all(np.isfinite(embedding), axis=1)
     if not np.all(finite):
@@ -31,6 +30,7 @@ def _check(embedding: Array, classes: Array, num_classes: int, num_subclasses: i
 
 
 def _check_classes(classes: np.ndarray, num_classes: int) -> None:
+    require_count("num_classes", num_classes)
     wrong = np.flatnonzero((classes < -1) | (classes >= num_classes))
     if wrong.size:
         raise DataError(f"row {wrong[0]} has class {classes[wrong[0]]}: with {num_classes} classes they run from 0 to {num_classes - 1}, and -1 is no class.")
@@ -79,7 +79,7 @@ def kmeans(embedding: Array, classes: Array, *, num_classes: int, num_subclasses
       One-hot over the last axis, float32 [n, C, S].
 
     Raises:
-      ConfigError: S below 1.
+      ConfigError: C or S is not an integer of at least 1.
       DataError: shapes that do not fit, a class without rows or out of range, values that are not finite.
     """
     from sklearn.cluster import KMeans
@@ -138,7 +138,7 @@ def oracle(fine_labels: Array, classes: Array, *, num_classes: int, num_subclass
       float32 [n, C, S], sums to 1 over the last axis.
 
     Raises:
-      ConfigError: a class has more than S fine labels.
+      ConfigError: a class has more than S fine labels; C is not an integer of at least 1.
       DataError: shapes that do not fit, a class out of range, or without fine labels.
     """
     fine_labels, classes = np.asarray(fine_labels), np.asarray(classes)
@@ -176,8 +176,15 @@ def permuted(subclass_probs: Array, classes: Array, *, seed: int | tuple[int, ..
 
     Returns:
       float32 [n, C, S].
+
+    Raises:
+      DataError: not one class for each row.
     """
     subclass_probs, classes = np.asarray(subclass_probs, np.float32), np.asarray(classes)
+    if subclass_probs.ndim != 3 or classes.shape != subclass_probs.shape[:1]:
+        raise DataError(
+            f"subclass probabilities {subclass_probs.shape} came with classes {classes.shape}: [n, C, S] and [n] are needed, one class for each row."
+        )
     source, rng = np.arange(len(classes)), np.random.default_rng(seed)
     for c in np.unique(classes):
         source[classes == c] = rng.permutation(source[classes == c])
@@ -185,5 +192,7 @@ def permuted(subclass_probs: Array, classes: Array, *, seed: int | tuple[int, ..
 
 
 def uniform(rows: int, *, num_classes: int, num_subclasses: int) -> np.ndarray:
-    """Control: every subclass of a class as probable as the others, float32 [rows, C, S]."""
+    """Control: every subclass of a class as probable as the others, float32 [rows, C, S]; ConfigError if C or S is not an integer of at least 1."""
+    require_count("num_classes", num_classes)
+    require_count("num_subclasses", num_subclasses)
     return np.full((rows, num_classes, num_subclasses), 1 / num_subclasses, np.float32)

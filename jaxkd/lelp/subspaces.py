@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxkd.errors import ConfigError, DataError, unknown_name
-from jaxkd.lelp.moments import ClassMoments, class_moments
+from jaxkd.errors import ConfigError, DataError, require_count, unknown_name
+from jaxkd.lelp.moments import ClassMoments, class_moments, require_width
 from jaxkd.lelp.null_space import null_basis, project_out, require_room
 from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, projected_covariance, require_every_class
 from jaxkd.lelp.rotation import ROTATIONS, coordinate_map
@@ -68,8 +68,7 @@ def _assemble(found: list[PrincipalDirections], maps: list[np.ndarray], *, num_s
 
 
 def _require_options(num_subclasses: int, rotation: str, scale: str, simplex: bool) -> None:
-    if num_subclasses < 1:
-        raise ConfigError(f"num_subclasses is {num_subclasses}: at least 1 is needed.")
+    require_count("num_subclasses", num_subclasses)
     if rotation not in ROTATIONS:
         raise unknown_name("rotation", rotation, ROTATIONS)
     if scale not in SCALES:
@@ -148,7 +147,7 @@ def fit_subspaces(
       Subspaces. A class with fewer than S + 1 rows, or variance in fewer than S directions, has fewer subclasses, at least one.
 
     Raises:
-      ConfigError: an unknown option, a kernel of the wrong shape, more directions than the null space has.
+      ConfigError: an unknown option, C or S that is not an integer of at least 1, a kernel of the wrong shape, more directions than the null space has.
       DataError: a class without rows; rows of another width, classes out of range, values that are not finite.
     """
     if solver not in SOLVERS:
@@ -166,10 +165,11 @@ def fit_subspaces(
             key=key,
         )
     _require_options(num_subclasses, rotation, scale, simplex)
+    require_count("num_classes", num_classes)
     batches = list(batches)
     if not batches:
         raise DataError("no embeddings were given: subspaces need at least one batch.")
-    wanted, dim = num_subclasses - simplex, np.shape(batches[0][0])[-1]
+    wanted, dim = num_subclasses - simplex, require_width(batches[0][0])
     basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=wanted)
     return _rotated(from_rows(batches, num_classes, basis, wanted), basis, num_subclasses, rotation, scale, simplex, key)
 
@@ -218,11 +218,14 @@ def classes_of_rows(labels: Array, label_mask: Array, teacher_logits: Array | No
 
     Raises:
       ConfigError: an unknown source; "teacher" without logits.
-      DataError: labels and logits of different rows.
+      DataError: labels, mask and logits that are not of the same rows and classes.
     """
     if source not in CLASS_SOURCES:
         raise unknown_name("source of classes", source, CLASS_SOURCES)
-    labels, labelled = np.asarray(labels), np.asarray(label_mask, bool).any(axis=1)
+    labels, label_mask = np.asarray(labels), np.asarray(label_mask, bool)
+    if labels.ndim != 2 or label_mask.shape != labels.shape:
+        raise DataError(f"labels {labels.shape} came with a label mask {label_mask.shape}: both must be [n, C].")
+    labelled, num_classes = label_mask.any(axis=1), labels.shape[1]
     if teacher_logits is None:
         if source == "teacher":
             raise ConfigError("the classes are to be the teacher's, but there are no teacher logits: use source='label'.")
@@ -230,5 +233,11 @@ def classes_of_rows(labels: Array, label_mask: Array, teacher_logits: Array | No
     teacher_logits = np.asarray(teacher_logits)
     if len(teacher_logits) != len(labels):
         raise DataError(f"{len(labels)} rows of labels came with {len(teacher_logits)} rows of teacher logits.")
-    teacher = (teacher_logits[:, 0] > 0) if teacher_logits.shape[1] == 1 else teacher_logits.argmax(axis=1)
+    one_logit = num_classes == 2 and teacher_logits.shape[1:] == (1,)
+    if not one_logit and teacher_logits.shape[1:] != (num_classes,):
+        raise DataError(
+            f"teacher logits {teacher_logits.shape} came with labels of {num_classes} classes: pass [n, {num_classes}], the logits of the same classes in the "
+            "same order (for two classes also one logit, [n, 1])."
+        )
+    teacher = (teacher_logits[:, 0] > 0) if one_logit else teacher_logits.argmax(axis=1)
     return np.where(labelled & (source == "label"), labels.argmax(axis=1), teacher).astype(np.int32)

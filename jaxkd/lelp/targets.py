@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxkd.errors import DataError
+from jaxkd.errors import DataError, require_temperature
 from jaxkd.lelp.subspaces import Subspaces
 from jaxkd.losses.reduce import to_compute_dtype
 from jaxkd.types import Array
@@ -21,6 +21,12 @@ def class_logits(logits: Array, num_classes: int) -> jax.Array:
     if logits.shape[-1] != num_classes:
         raise DataError(f"the teacher's logits have {logits.shape[-1]} columns, but there are {num_classes} classes: pass the logits of the same classes.")
     return logits
+
+
+def require_by_class(subclass_probs: jax.Array) -> None:
+    """Raises DataError unless subclass probabilities are [n, C, S]."""
+    if subclass_probs.ndim != 3 or not subclass_probs.shape[2]:
+        raise DataError(f"subclass probabilities of shape {subclass_probs.shape} were given where [n, C, S] is needed: pass the result of subclass_probs.")
 
 
 def project_coordinates(subspaces: Subspaces, embedding: Array) -> jax.Array:
@@ -61,8 +67,10 @@ def subclass_probs(subspaces: Subspaces, embedding: Array, *, subclass_temperatu
       [n, C, S], float32; sums to 1 over S; 0 for a masked subclass.
 
     Raises:
+      ConfigError: a temperature that is not finite and above 0.
       DataError: embeddings of another width.
     """
+    require_temperature("subclass_temperature", subclass_temperature)
     coordinates = project_coordinates(subspaces, embedding) / subclass_temperature
     return jax.nn.softmax(jnp.where(subspaces.valid, coordinates, -jnp.inf), axis=-1)
 
@@ -79,9 +87,12 @@ def joint_probs(logits: Array, subclass_probs: Array, *, temperature: float = 1.
       [n, C * S], class-major, float32.
 
     Raises:
-      DataError: logits of other classes or rows.
+      ConfigError: a temperature that is not finite and above 0.
+      DataError: subclass probabilities of another shape, logits of other classes or rows.
     """
+    require_temperature("temperature", temperature)
     subclass_probs = to_compute_dtype(subclass_probs)
+    require_by_class(subclass_probs)
     rows, num_classes, _ = subclass_probs.shape
     logits = class_logits(logits, num_classes)
     if logits.shape[0] != rows:
@@ -104,6 +115,7 @@ def pseudo_class_probs(subspaces: Subspaces, embedding: Array, logits: Array, *,
       [n, C * S], class-major, float32.
 
     Raises:
+      ConfigError: a temperature that is not finite and above 0.
       DataError: embeddings of another width, logits of other classes or rows.
     """
     return joint_probs(logits, subclass_probs(subspaces, embedding, subclass_temperature=subclass_temperature), temperature=temperature)

@@ -261,9 +261,30 @@ def test_targets_work_in_jit_vmap_and_on_parts_of_the_rows():
         (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER, np.ones((B, 6, 4))), r"student logits \(16, 12\).*\[B, L \* 2 \* S\], \[B, L\]"),
         (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER[:, 0], np.ones((B, 6, 2))), r"teacher logits \(16,\)"),
         (ConfigError, lambda: multilabel_pseudo_class_loss(STUDENT, TEACHER, np.ones((B, 12))), r"subclass probabilities \(16, 12\)"),
+        (DataError, lambda: pseudo_class_loss(STUDENT, TEACHER, PI.reshape(B, -1)), r"shape \(16, 12\) were given where \[n, C, S\]"),
+        (ConfigError, lambda: fold_logits(STUDENT, 0), "is 0: pass an integer, at least 1"),
         (ConfigError, lambda: fold_logits(STUDENT, 5), "12 outputs, which do not divide over 5 classes"),
     ],
 )
 def test_bad_input_is_refused_by_name(error, call, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -1.0, np.nan, np.inf, np.float32(0)])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("subclass_temperature", lambda value: subclass_probs(fit(), EMBEDDING, subclass_temperature=value)),
+        ("temperature", lambda value: joint_probs(TEACHER, PI, temperature=value)),
+        ("temperature", lambda value: pseudo_class_loss(STUDENT, TEACHER, PI, temperature=value)),
+    ],
+)
+def test_a_temperature_is_finite_and_above_zero(name, call, value):
+    with pytest.raises(ConfigError, match=f"^{name} is {value}: .* a finite number above 0"):
+        call(value)
+
+
+def test_a_traced_temperature_passes():
+    traced = jax.jit(lambda tau: joint_probs(TEACHER, PI, temperature=tau))(2.0)
+    np.testing.assert_allclose(traced, joint(2.0).reshape(B, -1), rtol=1e-5)

@@ -169,3 +169,5 @@ def test_bad_rows_are_named(embedding, labels, message):
 def test_no_rows():
     with pytest.raises(DataError, match="no embeddings"):
         class_moments([], num_classes=C)
+    with pytest.raises(DataError, match=r"shape \(0,\) were given where \[rows, D\]"):
+        class_moments([([], [])], num_classes=C)

@@ -89,6 +89,7 @@ def test_few_or_equal_rows_have_as_many_subclasses(split):
         (DataError, dict(classes=CLASSES[:5]), "came with classes"),
         (DataError, dict(rows=np.where(np.arange(800)[:, None] == 9, np.nan, ROWS)), "row 9 is NaN"),
         (ConfigError, dict(num_subclasses=0), "num_subclasses is 0"),
+        (ConfigError, dict(num_subclasses=4.5), "num_subclasses is 4.5: pass an integer"),
     ],
 )
 def test_bad_input_is_refused_by_name(split, error, options, message):
@@ -145,10 +146,14 @@ def test_permuted_keeps_the_distribution_and_loses_the_row():
         np.testing.assert_array_equal(np.unique(exchanged[rows], axis=0, return_counts=True)[1], np.unique(probs[rows], axis=0, return_counts=True)[1])
         assert abs(adjusted_rand_score(probs[rows, 0].argmax(axis=-1), exchanged[rows, 0].argmax(axis=-1))) < 0.05
     np.testing.assert_array_equal(exchanged, splits.permuted(probs, CLASSES, seed=1))
+    with pytest.raises(DataError, match=r"\(5, 2, 3\) came with classes \(4,\)"):
+        splits.permuted(np.full((5, 2, 3), 1 / 3), np.zeros(4, int))
 
 
 def test_uniform():
     np.testing.assert_array_equal(splits.uniform(3, num_classes=2, num_subclasses=4), np.full((3, 2, 4), 0.25, np.float32))
+    with pytest.raises(ConfigError, match="num_subclasses is 0"):
+        splits.uniform(3, num_classes=2, num_subclasses=0)
 
 
 def test_import_does_not_load_scikit_learn():

@@ -229,6 +229,10 @@ def test_classes_of_rows():
         classes_of_rows(labels, mask, source="teacher")
     with pytest.raises(DataError, match="3 rows of labels came with 2"):
         classes_of_rows(labels, mask, logits[:2])
+    with pytest.raises(DataError, match=r"logits \(3, 3\) came with labels of 2 classes: pass \[n, 2\]"):
+        classes_of_rows(labels[:, :2], mask[:, :2], logits)
+    with pytest.raises(DataError, match=r"labels \(3, 3\) came with a label mask \(3, 2\)"):
+        classes_of_rows(labels, mask[:, :2])
 
 
 @pytest.mark.parametrize(
@@ -243,6 +247,9 @@ def test_classes_of_rows():
         (ConfigError, dict(num_subclasses=10), "10 directions .* has 12 dimensions less the 3 .* use at most 9, or null_space=.off., which leaves 12"),
         (ConfigError, dict(num_subclasses=13, null_space="off"), "use at most 12"),
         (ConfigError, dict(num_subclasses=0), "num_subclasses is 0"),
+        (ConfigError, dict(num_subclasses=4.5), "num_subclasses is 4.5: pass an integer"),
+        (ConfigError, dict(num_classes=0), "num_classes is 0"),
+        (DataError, dict(embedding=np.zeros(D)), r"shape \(12,\) were given where \[rows, D\]"),
         (ConfigError, dict(null_space="row"), "Did you mean 'rows'"),
         (ConfigError, dict(rotation="hair"), "Did you mean 'haar'"),
         (ConfigError, dict(scale="classes"), "Did you mean 'class'"),
