@@ -61,7 +61,7 @@ def write_comparison(
       variants: of the rows that are a method with settings of their own: name -> (method, "field=value", ..).
 
     Returns:
-      report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "clips": {split: n}, "notes": [..],
+      report.json as written: {"schema": 1, "reference", "task", "modality", "classes", "fine_classes", "clips": {split: n}, "notes": [..],
       "room": {split: {"difference", "ci95"}} (oracle minus kd in accuracy; empty unless both are there),
       "beside": means over the runs, as `means_of_runs`, "cost": as `training_costs`,
       "runs": [{"method", "seed", "fingerprint", "workdir" (relative to out_dir)}],
@@ -93,6 +93,7 @@ def write_comparison(
             "task": task_of(first.report),
             "modality": first.report.get("modality", "audio"),
             "classes": first.report["classes"],
+            "fine_classes": first.report.get("fine_classes", []),
             "clips": {split: len(predictions.ids) for split, predictions in first.splits.items()},
             "runs": [
                 {"method": run.name, "seed": run.report["seed"], "fingerprint": run.report["fingerprint"], "workdir": os.path.relpath(run.workdir, out_dir)}

@@ -1,4 +1,4 @@
-"""How a comparison is shown: the room first, then the method in question against all others, then every method split by split."""
+"""How a comparison is shown: the room (or how to measure it) first, then the method in question against all others, then every method split by split."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from jaxkd.results import numbers, plots
 from jaxkd.results.beside import beside_table, cost_table
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen
 from jaxkd.results.room import HOW_TO_READ as ROOM_TEXT
-from jaxkd.results.room import room_table
+from jaxkd.results.room import room_table, unmeasured
 from jaxkd.results.uncertainty import metrics_of
 from jaxkd.results.wording import how_to_read_comparison, task_of, unit_of
 
@@ -37,7 +37,9 @@ def _versus_table(report: dict[str, Any]) -> Table | None:
 
 def _first_blocks(report: dict[str, Any]) -> list[Table | Text]:
     room, versus = room_table(report), _versus_table(report)
-    return [*([room, Text("", [ROOM_TEXT])] if room else []), *([versus] if versus else [])]
+    missing = unmeasured(report)
+    first = [room, Text("", [ROOM_TEXT])] if room else [Text("", [missing])] if missing else []
+    return [*first, *([versus] if versus else [])]
 
 
 def _tables(report: dict[str, Any]) -> list[Table]:
@@ -68,7 +70,7 @@ def _not_ranked_against(versus: dict[str, dict[str, Any]]) -> str:
 
 
 def screen_table(report: dict[str, Any]) -> str:
-    """The comparison as plain text: the room and the method in question where they are there, a table a split, calibration and agreement, then the notes."""
+    """The comparison as plain text: the room (or how to measure it) and the method in question, a table a split, calibration and agreement, then the notes."""
     first = [to_screen(block) if isinstance(block, Table) else "\n".join(block.paragraphs) for block in _first_blocks(report)]
     notes = [f"- {numbers.brief(note)}" for note in report["notes"]]
     return "\n\n".join([*first, *map(to_screen, _tables(report)), *(["\n".join(["Notes", *notes])] if notes else [])]) + "\n"

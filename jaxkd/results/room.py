@@ -13,8 +13,9 @@ HOW_TO_READ = (
     "differences among them say little."
 )
 
+_UNMEASURED = f"Room for methods that invent subclasses ({TAUGHT} minus {UNTAUGHT}): this task has {{groups}} hidden classes, and "
 UNMEASURED = (
-    f"Room for methods that invent subclasses ({TAUGHT} minus {UNTAUGHT}): this task has {{groups}} hidden classes, and one run does not measure it. "
+    f"{_UNMEASURED}one run does not measure it. "
     f"The same command does with --mode=compare --config.compare.methods=\"('{UNTAUGHT}','{TAUGHT}')\" added, without --workdir."
 )
 
@@ -33,6 +34,20 @@ def room_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for row in rows
         if (row["method"], row["metric"]) == (TAUGHT, METRIC) and UNTAUGHT in row["versus"]
     }
+
+
+def unmeasured(comparison: dict[str, Any]) -> str:
+    """What a comparison on data with hidden classes says where one of the two methods is missing; "" where it measures the room, or there is none."""
+    rows = list(dict.fromkeys(row["method"] for row in comparison["rows"]))
+    missing = [method for method in (UNTAUGHT, TAUGHT) if method not in rows]
+    if not missing or not comparison["fine_classes"]:
+        return ""
+    methods = ",".join(f"'{method}'" for method in [*(row for row in rows if row not in comparison["variants"]), *missing])
+    return (
+        f"{_UNMEASURED.format(groups=len(comparison['fine_classes']))}this comparison does not measure it. Add {' and '.join(missing)} to "
+        "config.compare.methods: "
+        f'the same command with --config.compare.methods="({methods})" keeps the runs that are finished.'
+    )
 
 
 def room_table(report: dict[str, Any]) -> Table | None:

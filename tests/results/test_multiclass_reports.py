@@ -13,6 +13,7 @@ from jaxkd.results.comparison import screen_table as comparison_screen
 from jaxkd.results.comparison import write_comparison
 from jaxkd.results.predictions import load_predictions, predictions_path, split_names
 from jaxkd.results.report import screen_table, write_report
+from jaxkd.results.room import unmeasured
 from jaxkd.results.uncertainty import bootstrap_weights, interval, metrics_of
 from tests.results.parity_runs import CLASSES, make_parity_run
 from tests.results.test_report import Page, printed_numbers, rewrite
@@ -149,10 +150,39 @@ def test_rows_have_the_metrics_of_the_task_and_the_teacher_is_a_reference(compar
     assert {row["method"] for row in report["rows"] if row["kind"] == "reference"} == {"teacher"}
 
 
-def test_without_oracle_and_lelp_there_is_no_room_and_no_such_table(runs, tmp_path):
-    report = write_comparison([runs["kd", 0], runs["teacher", 0]], tmp_path, reference="kd")
-    assert report["room"] == {}
-    assert comparison_screen(report).startswith("valid (240 examples)")
+def test_without_oracle_and_lelp_there_is_no_such_table_but_how_the_room_of_hidden_classes_is_measured(runs, tmp_path):
+    hidden, workdirs = [f"digit {digit}" for digit in range(10)], []
+    for method in ("kd", "teacher"):
+        workdirs.append(tmp_path / method)
+        shutil.copytree(runs[method, 0], workdirs[-1])
+        summary = json.loads((workdirs[-1] / "report.json").read_text())
+        write_json(workdirs[-1] / "report.json", {**summary, "fine_classes": hidden})
+    report = write_comparison(workdirs, tmp_path / "out", reference="kd")
+    assert (report["room"], report["fine_classes"]) == ({}, hidden)
+    screen, page = comparison_screen(report), "".join(Page((tmp_path / "out" / "report.html").read_text()).text)
+    assert screen.startswith("Room for methods that invent subclasses (oracle minus kd): this task has 10 hidden classes, and this comparison does not")
+    line = screen.split("\n\n")[0]
+    assert line in page and page.index(line) < page.index("valid (240 examples)")
+    assert comparison_screen({**report, "fine_classes": []}).startswith("valid (240 examples)")
+
+
+@pytest.mark.parametrize(
+    ("rows", "variants", "advice"),
+    [
+        (["kd", "lelp"], {}, "Add oracle to config.compare.methods: the same command with --config.compare.methods=\"('kd','lelp','oracle')\" keeps"),
+        (["oracle"], {}, "Add kd to config.compare.methods: the same command with --config.compare.methods=\"('oracle','kd')\" keeps"),
+        (
+            ["few", "lelp"],
+            {"few": ("lelp", "lelp.subclasses=2")},
+            "Add kd and oracle to config.compare.methods: the same command with --config.compare.methods=\"('lelp','kd','oracle')\" keeps",
+        ),
+        (["oracle", "kd"], {}, ""),
+    ],
+)
+def test_what_a_comparison_lacks_to_measure_the_room(rows, variants, advice):
+    comparison = {"rows": [{"method": row} for row in rows for _ in range(2)], "variants": variants, "fine_classes": ["a", "b"]}
+    assert advice in unmeasured(comparison) and bool(unmeasured(comparison)) is bool(advice)
+    assert unmeasured({**comparison, "fine_classes": []}) == ""
 
 
 @pytest.mark.parametrize(
