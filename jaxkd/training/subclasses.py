@@ -16,7 +16,7 @@ from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, exclusive, read_json, sha256_file, sha256_json, write_json
 from jaxkd.lelp import splits
-from jaxkd.lelp.artefact import save_subspaces
+from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
 from jaxkd.training.label_subclasses import fit_labels
 from jaxkd.training.prepared import Prepared, unaugmented
@@ -41,12 +41,15 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
         return None
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
+    subspaces = folder / "subspaces"
     with exclusive(folder, "fitting subclasses"):
-        if not folder.exists():
+        if not folder.exists() or (config.method in methods.SUBSPACES and not subspaces.exists()):
             _write(config, prepared, ids, folder, identity)
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
         raise ArtefactError(f"{folder} was altered after it was written: remove it and run again, and it is made anew.")
+    if subspaces.exists():
+        load_subspaces(subspaces, expected=identity)
     return Table({example: row for row, example in enumerate(ids)}, np.load(folder / "probs.npy", allow_pickle=False))
 
 

@@ -1,6 +1,7 @@
 """Pseudo-class targets of every method, on texts with a trained teacher: what they are, and that they are found again or refused."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -74,12 +75,26 @@ def test_found_again_and_refused_if_altered(targets, text_inputs):
     made, cache = targets
     again = subclass_targets(_config(), text_inputs, cache)
     np.testing.assert_array_equal(again.values, made["lelp"].values)
-    file = next((cache / "subclasses").glob("lelp-*")) / "probs.npy"
-    data = file.read_bytes()
-    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ArtefactError, match="was altered after it was written: remove it"):
-        subclass_targets(_config(), text_inputs, cache)
-    file.write_bytes(data)
+    folder = next((cache / "subclasses").glob("lelp-*"))
+    for file, message in (
+        (folder / "probs.npy", "was altered after it was written: remove it"),
+        (folder / "subspaces" / "subspaces.npz", "does not have the checksum in subspaces.json: it is damaged. Remove the folder"),
+        (folder / "subspaces" / "subspaces.json", "subspaces.json"),
+    ):
+        data = file.read_bytes()
+        file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        with pytest.raises(ArtefactError, match=message):
+            subclass_targets(_config(), text_inputs, cache)
+        file.write_bytes(data)
+
+
+def test_subspaces_that_were_removed_are_fitted_anew_as_the_message_says(targets, text_inputs):
+    made, cache = targets
+    folder = next((cache / "subclasses").glob("lelp-*")) / "subspaces"
+    arrays = (folder / "subspaces.npz").read_bytes()
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(subclass_targets(_config(), text_inputs, cache).values, made["lelp"].values)
+    assert (folder / "subspaces.npz").read_bytes() == arrays
 
 
 def test_classes_with_too_few_rows_are_told_when_they_are_fitted_and_when_they_are_found(text_inputs, tmp_path):
