@@ -1,4 +1,8 @@
-"""LELP (arXiv 2409.20449): subclasses from linear projections of a teacher's embeddings, for distillation with few classes."""
+"""LELP (arXiv 2409.20449): subclasses from linear projections of a teacher's embeddings, for distillation with few classes.
+
+`fit_subspaces` once; `subclass_probs` once for each row; `pseudo_class_loss(student_logits, teacher_logits, subclass_probs)` in every step; `fold_logits` to
+read the student. `pseudo_class_probs` are the same targets as one distribution, for a loss of one's own.
+"""
 
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.lelp.labels import fit_label_subspaces

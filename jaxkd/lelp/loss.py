@@ -24,6 +24,8 @@ def _by_class(student_logits: Array, num_classes: int) -> jax.Array:
 def fold_logits(student_logits: Array, num_classes: int) -> jax.Array:
     """Class logits of a student with S outputs a class: the softmax of the result is the sum of the softmax over the subclasses.
 
+    All outputs of a class are summed, also those of subclasses that do not exist: `pseudo_class_loss` has trained their share towards 0.
+
     Args:
       student_logits: [..., C * S], class-major.
       num_classes: C.
@@ -91,10 +93,16 @@ def pseudo_class_loss(
     With weight 1 this is, by the chain rule, LELP's KL(p || q) over all C * S pseudo-classes (arXiv 2409.20449); with weight 0 it is knowledge distillation
     of the classes. p_c = softmax(teacher_logits / temperature), q = softmax(student_logits / temperature) over all outputs, q_c its sums, rho = q / q_c.
 
+    A subclass that does not exist (`Subspaces.valid` is False, or a cluster that a class does not have) keeps its output, so that a student is its parameters
+    and no mask. The output takes part in the softmax with the target 0: with the defaults its gradient is temperature * q / B, which drives it down, and for
+    every weight above 0 the loss falls to its least only as q goes to 0 there. Loss and `fold_logits` then equal those of a student without that output. Until
+    then it adds to the class that it belongs to; with weight 0 nothing is asked of it, and it is one more output of that class.
+
     Args:
-      student_logits: [B, C * S], class-major.
-      teacher_logits: [B, C], or [B, 1] for two classes and one logit.
-      subclass_probs: pi, the teacher's subclasses within each class, [B, C, S]; 0 for a subclass that does not exist.
+      student_logits: [B, C * S], class-major; at inference read by `fold_logits`.
+      teacher_logits: as the teacher gives them, [B, C], or [B, 1] for two classes and one logit.
+      subclass_probs: pi, the teacher's subclasses within each class, [B, C, S]; 0 for a subclass that does not exist. The result of `subclass_probs`, or of
+        `kmeans` and the other splits; not the product with the classes, `joint_probs`, which is formed here.
       temperature: tau.
       temperature_on: "both", or "teacher" = the student's logits are taken as they are.
       tau_squared: multiply by temperature^2, which keeps the gradient's size when both sides are softened.

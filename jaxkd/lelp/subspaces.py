@@ -1,4 +1,10 @@
-"""LELP's subspaces: for each class the directions whose coordinates become the logits of its subclasses (arXiv 2409.20449)."""
+"""LELP's subspaces: for each class the directions whose coordinates become the logits of its subclasses (arXiv 2409.20449).
+
+Options are what is left out (`null_space`), the rotation, the scale, the simplex frame, the solver and, in `classes_of_rows`, whose class a row counts for.
+Fixed are the centre, the mean of the class; that every row counts once, for one class (no weights by p_c or for rare classes); a Haar rotation of its own for
+each class; fewer subclasses, not random directions, where a class has too few dimensions. Rows without a label take part by the teacher's class: for directions
+of labelled rows alone, give only those.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -21,7 +27,8 @@ CLASS_SOURCES = ("label", "teacher")
 class Subspaces(NamedTuple):
     """Coordinate s of class c of an embedding h is directions[c, :, s]^T (h - mean[c]) / scale[c, s].
 
-    A class with too few rows, or too little variance outside of the null space, has fewer than S subclasses; the others are masked.
+    A class with too few rows, or too little variance outside of the null space, has fewer than S subclasses; the others are masked,
+    so that their probability is 0. `pseudo_class_loss` says what becomes of the student's outputs for them.
 
     Attributes:
       mean: float32 [C, D].

@@ -58,6 +58,8 @@ def project_coordinates(subspaces: Subspaces, embedding: Array) -> jax.Array:
 def subclass_probs(subspaces: Subspaces, embedding: Array, *, subclass_temperature: float = 1.0) -> jax.Array:
     """Probabilities of the subclasses within each class, for every row and every class: softmax(coordinates / beta).
 
+    They and the teacher's logits are what `pseudo_class_loss` takes.
+
     Args:
       subspaces: of C classes.
       embedding: [n, D], floats.
@@ -78,9 +80,12 @@ def subclass_probs(subspaces: Subspaces, embedding: Array, *, subclass_temperatu
 def joint_probs(logits: Array, subclass_probs: Array, *, temperature: float = 1.0) -> jax.Array:
     """Probabilities of the pseudo-classes: p_c * pi_(s|c), with p = softmax(logits / temperature).
 
+    They are one distribution over the student's C * S outputs, the target of any loss on class probabilities. `jaxkd.losses.softmax_cross_entropy` of
+    student_logits / temperature against them, times temperature^2, differs from `pseudo_class_loss` by a constant of the teacher; the latter takes the two factors.
+
     Args:
       logits: the teacher's, [n, C], or [n, 1] for two classes and one logit.
-      subclass_probs: pi, [n, C, S].
+      subclass_probs: pi, the result of `subclass_probs` or of a split such as `kmeans`, [n, C, S].
       temperature: tau.
 
     Returns:
@@ -102,7 +107,9 @@ def joint_probs(logits: Array, subclass_probs: Array, *, temperature: float = 1.
 
 
 def pseudo_class_probs(subspaces: Subspaces, embedding: Array, logits: Array, *, temperature: float = 1.0, subclass_temperature: float = 1.0) -> jax.Array:
-    """Probabilities of the pseudo-classes of every row (arXiv 2409.20449, step B).
+    """Probabilities of the pseudo-classes of every row (arXiv 2409.20449, step B): `joint_probs` of `subclass_probs`, a target as that says.
+
+    For `pseudo_class_loss` take `subclass_probs` instead.
 
     Args:
       subspaces: of C classes.

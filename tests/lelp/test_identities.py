@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy.special import log_softmax, logsumexp, rel_entr, softmax
+from scipy.special import entr, log_softmax, logsumexp, rel_entr, softmax
 
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.lelp import (
@@ -24,7 +24,7 @@ from jaxkd.lelp import (
     subclass_probs,
 )
 from jaxkd.lelp.rotation import simplex_frame
-from jaxkd.losses import bernoulli_kd
+from jaxkd.losses import bernoulli_kd, softmax_cross_entropy
 
 B, C, S, D = 16, 3, 4, 10
 RNG = np.random.default_rng(7)
@@ -53,6 +53,28 @@ def test_loss_is_the_divergence_of_pseudo_classes(tau):
     assert pseudo_class_loss(STUDENT, TEACHER, PI, temperature=tau, tau_squared=False) == pytest.approx(expected, rel=1e-5)
     only_teacher = rel_entr(joint(tau).reshape(B, -1), softmax(STUDENT.astype(np.float64), axis=1)).sum(axis=1).mean()
     assert pseudo_class_loss(STUDENT, TEACHER, PI, temperature=tau, temperature_on="teacher", tau_squared=False) == pytest.approx(only_teacher, rel=1e-5)
+
+
+def test_cross_entropy_against_the_joint_differs_by_its_entropy():
+    cross_entropy = softmax_cross_entropy(STUDENT / 2, joint_probs(TEACHER, PI, temperature=2.0))
+    divergence = cross_entropy - entr(joint(2.0)).sum(axis=(1, 2)).mean()
+    assert 4 * divergence == pytest.approx(float(pseudo_class_loss(STUDENT, TEACHER, PI, temperature=2.0)), rel=1e-5)
+
+
+def test_a_subclass_that_does_not_exist_is_driven_down_and_then_counts_for_nothing():
+    valid = np.arange(S) < np.array([[4], [2], [1]])
+    exists = valid.reshape(-1)
+    pi = np.where(valid, PI, 0)
+    pi /= pi.sum(axis=2, keepdims=True)
+    loss = jax.jit(jax.value_and_grad(functools.partial(pseudo_class_loss, temperature=2.0)))
+    np.testing.assert_allclose(loss(STUDENT, TEACHER, pi)[1][:, ~exists], 2 * softmax(STUDENT / 2, axis=1)[:, ~exists] / B, rtol=1e-4)
+    low = np.where(exists, STUDENT, np.float32(-1e4))
+    value, gradient = loss(low, TEACHER, pi)
+    target = (softmax(TEACHER.astype(np.float64) / 2, axis=1)[:, :, None] * pi).reshape(B, -1)[:, exists]
+    assert value == pytest.approx(4 * rel_entr(target, softmax(STUDENT[:, exists].astype(np.float64) / 2, axis=1)).sum(axis=1).mean(), rel=1e-5)
+    assert np.all(gradient[:, ~exists] == 0)
+    by_class = [logsumexp(STUDENT.reshape(B, C, S)[:, c, valid[c]], axis=1) for c in range(C)]
+    np.testing.assert_allclose(fold_logits(low, C), np.stack(by_class, axis=1), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
