@@ -81,7 +81,7 @@ def joint_probs(logits: Array, subclass_probs: Array, *, temperature: float = 1.
     """Probabilities of the pseudo-classes: p_c * pi_(s|c), with p = softmax(logits / temperature).
 
     They are one distribution over the student's C * S outputs, the target of any loss on class probabilities. `jaxkd.losses.softmax_cross_entropy` of
-    student_logits / temperature against them, times temperature^2, is `pseudo_class_loss` (which takes the two factors instead) plus the teacher's entropy.
+    student_logits / temperature against them, less their entropy, times temperature^2, is `pseudo_class_loss`, which takes the two factors instead.
 
     Args:
       logits: the teacher's, [n, C], or [n, 1] for two classes and one logit.
