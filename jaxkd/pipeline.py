@@ -30,6 +30,7 @@ def check(config: Any) -> None:
     validate(config)
     check_name("data source", config.data.source, data.SOURCES)
     _check_folders(config)
+    data.check_fields(config)
     modality = data.modality_of(config.data.source)
     for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)

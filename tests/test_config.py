@@ -234,8 +234,8 @@ def test_classes_that_are_merged_to_two_are_fine_labels_of_the_oracle(source):
     ],
 )
 def test_a_comparison_has_the_oracle_where_the_data_have_fine_classes(name, with_fine_classes, without):
-    for data in with_fine_classes + without:
-        assert ("oracle" in load_config(name, f"data={data}").compare.methods) is (data in with_fine_classes), data
+    for argument in with_fine_classes + without:
+        assert ("oracle" in load_config(name, f"data={argument}").compare.methods) is (argument in with_fine_classes), argument
 
 
 def test_features_of_another_kind_are_refused():

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxkd.config import default_config
+from jaxkd.errors import ConfigError
 from jaxkd.files import exclusive
 from jaxkd.plugins import resolve
 
@@ -34,8 +36,13 @@ _MODALITIES = {
 }
 
 READ_BY: dict[str, tuple[str, ...]] = {
-    "binary": ("newsgroups", "amazon_reviews", "tfds"),
     "folder": ("audio_folder", "openmic", "magnatagatune", "amazon_reviews"),
+    "archive": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard"),
+    **dict.fromkeys(("scores_archive", "train_bank_archive", "unseen_bank", "unseen_bank_archive"), ("rendered_instruments",)),
+    **dict.fromkeys(("tfds_name", "tfds_data_dir"), ("tfds",)),
+    **dict.fromkeys(("text_column", "label_column"), ("amazon_reviews", "tfds")),
+    "binary": ("newsgroups", "newsgroups_bin", "amazon_reviews", "tfds"),
+    "views": (*_MODALITIES["image"], "tfds"),
 }
 """Fields of `config.data` that only some sources read, and which."""
 
@@ -45,6 +52,27 @@ _WITH_FINE_CLASSES = ("newsgroups_bin", "fashion_mnist_bin", "fashion_mnist_hard
 def modality_of(source: str) -> str | None:
     """The modality, audio, text or image; None for a source that tells only when it is read (TFDS, a user's own)."""
     return next((modality for modality, names in _MODALITIES.items() if source in names), None)
+
+
+def check_fields(config: Any) -> None:
+    """Checks that a field of `READ_BY` that is set is read by the source, or by that of the other data set, which shares all fields but its folder.
+
+    Raises:
+      ConfigError: names the field, its value and the sources that read it.
+    """
+    defaults: Any = default_config().data
+    for field, readers in READ_BY.items():
+        default = defaults[field]
+        for part in ("data", "other"):
+            own = config[part].source
+            sources = {own} if field == "folder" else {config.data.source, config.other.source} - {""}
+            value = config[part].get(field, default)
+            if value == default or any(source in readers or source not in SOURCES for source in sources):
+                continue
+            other_source = f"{own}_bin" if field == "binary" and f"{own}_bin" in SOURCES else f"one of {', '.join(readers)}"
+            raise ConfigError(
+                f"config.{part}.{field} is {value!r}, but {part}.source={own!r} does not read it: set it to {default!r}, or the source to {other_source}."
+            )
 
 
 def may_have_fine_classes(data_config: Any) -> bool:
