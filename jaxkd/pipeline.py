@@ -31,6 +31,7 @@ def check(config: Any) -> None:
     check_name("data source", config.data.source, data.SOURCES)
     _check_folders(config)
     data.check_fields(config)
+    data.check_labelled(config.data)
     modality = data.modality_of(config.data.source)
     for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)

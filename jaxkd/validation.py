@@ -132,6 +132,7 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _validate_compressed(flat)
     for part in _TRAININGS:
         _validate_training(flat, part)
+    _require(flat["text.vocabulary"] >= 2, "text.vocabulary", flat["text.vocabulary"], "an integer of at least 2: padding and a word")
     _require(flat["rkd.group_size"] != 1, "rkd.group_size", flat["rkd.group_size"], "at least 2 rows, or 0 for the whole batch")
     _require(flat["crd.temperature"] >= 0.02, "crd.temperature", flat["crd.temperature"], "at least 0.02, so that its constant stays within float32")
     if flat["lelp.simplex"] and flat["lelp.scale"] == "whiten":

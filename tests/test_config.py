@@ -77,6 +77,7 @@ BAD = [
     ("compare.settings", ("narow compressed.features=8",), "unknown method 'narow'"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
+    ("text.vocabulary", 1, "config.text.vocabulary is 1, but must be an integer of at least 2"),
     ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
     ("method", "dkd", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, east_kd, compressed, kd"),
     ("method", "lelp", "takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none'"),
@@ -236,6 +237,15 @@ def test_classes_that_are_merged_to_two_are_fine_labels_of_the_oracle(source):
 def test_a_comparison_has_the_oracle_where_the_data_have_fine_classes(name, with_fine_classes, without):
     for argument in with_fine_classes + without:
         assert ("oracle" in load_config(name, f"data={argument}").compare.methods) is (argument in with_fine_classes), argument
+
+
+def test_a_text_encoder_that_is_trained_has_room_for_a_token_between_the_special_ones():
+    config = load_config("text", "data=rotten_tomatoes,teacher=minilm")
+    config.teacher.max_tokens = 3
+    pipeline.check(config)
+    config.teacher.max_tokens = 2
+    with pytest.raises(ConfigError, match=r"config\.teacher\.max_tokens is 2, but must be at least 3"):
+        pipeline.check(config)
 
 
 def test_features_of_another_kind_are_refused():

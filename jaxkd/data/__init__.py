@@ -46,6 +46,14 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Fields of `config.data` that only some sources read, and which."""
 
+_ORIGINAL_CLASSES = {
+    **dict.fromkeys(("newsgroups", "newsgroups_bin"), 20),
+    **dict.fromkeys(("rotten_tomatoes", "imdb"), 2),
+    "amazon_reviews": 5,
+    **dict.fromkeys(_MODALITIES["image"], 10),
+}
+"""Before they are merged to two, where that is known; each needs a labelled row. Of the five of amazon_reviews merging leaves out one."""
+
 _WITH_FINE_CLASSES = ("newsgroups_bin", "fashion_mnist_bin", "fashion_mnist_hard", "digits_bin")
 
 
@@ -73,6 +81,18 @@ def check_fields(config: Any) -> None:
             raise ConfigError(
                 f"config.{part}.{field} is {value!r}, but {part}.source={own!r} does not read it: set it to {default!r}, or the source to {other_source}."
             )
+
+
+def check_labelled(data_config: Any) -> None:
+    """Checks, where the classes are known before the data are read, that `data_config.labelled` has a row for each; 0 is all rows.
+
+    Raises:
+      ConfigError: names the value and the least.
+    """
+    source, least = data_config.source, _ORIGINAL_CLASSES.get(data_config.source, 0)
+    least -= source == "amazon_reviews" and data_config.binary
+    if 0 < data_config.labelled < least:
+        raise ConfigError(f"config.data.labelled is {data_config.labelled}, but must be at least {least}, a row of each class of {source}, or 0 for all.")
 
 
 def may_have_fine_classes(data_config: Any) -> bool:

@@ -144,6 +144,8 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
         return
     if kind == "finetuned" and settings.name not in FINETUNED:
         raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(FINETUNED)}.")
+    if kind == "finetuned" and modality_of(settings.name) == "text" and settings.max_tokens < 3:
+        raise ConfigError(f"config.teacher.max_tokens is {settings.max_tokens}, but must be at least 3: the first and last special token, and one of the text.")
     named = []
     for choice in choices(settings):
         named.append((choice.name, check_frozen(choice, config.data, modality=modality), choice.archive))

@@ -1,4 +1,4 @@
-"""Fields of the data that a source does not read are refused before anything is read."""
+"""Fields of the data that a source does not read are refused, and so are fewer labels than classes, before anything is read."""
 
 import importlib.util
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxkd import data, pipeline
+from jaxkd.data import amazon, digits, fashion_mnist, movie_reviews, newsgroups
 from jaxkd.errors import ConfigError
 from tests.small import load_config
 
@@ -54,3 +55,29 @@ def test_the_table_names_the_sources_whose_module_reads_a_field(field):
     modules = {source: importlib.util.find_spec(place.partition(":")[0]) for source, place in data.SOURCES.items()}
     reading = {source for source, module in modules.items() if re.search(rf"data_config\.{field}\b", Path(module.origin).read_text())}
     assert reading == set(data.READ_BY[field])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "least"),
+    [
+        ("text", "data=newsgroups_bin", len(newsgroups.GROUPS)),
+        ("text", "data=newsgroups", len(newsgroups.GROUPS)),
+        ("text", "data=rotten_tomatoes", len(movie_reviews.CLASSES)),
+        ("text", "data=imdb", len(movie_reviews.CLASSES)),
+        ("text", "data=amazon_reviews", len(amazon.STARS)),
+        ("text", "data=amazon_reviews,binary", sum(map(len, amazon.BINARY.values()))),
+        ("image", "data=fashion_mnist_hard", len(fashion_mnist.CLASSES)),
+        ("image", "data=fashion_mnist", len(fashion_mnist.CLASSES)),
+        ("image", "data=digits_bin", len(digits.CLASSES)),
+    ],
+)
+def test_fewer_labels_than_classes(name, argument, least):
+    config = load_config(name, argument)
+    if config.data.source == "amazon_reviews":
+        config.data.folder = "reviews"
+    for good in (0, least):
+        config.data.labelled = good
+        pipeline.check(config)
+    config.data.labelled = least - 1
+    with pytest.raises(ConfigError, match=f"config.data.labelled is {least - 1}, but must be at least {least}, a row of each class"):
+        pipeline.check(config)
