@@ -226,7 +226,7 @@ def test_a_folder_of_ones_own_is_read_by_its_content(tmp_path):
 @pytest.mark.parametrize("name", ["cola", "sst2:2.0.0"])
 def test_a_prepared_config_of_glue_is_read_with_its_validation_part_as_test(name, tmp_path):
     class Glue(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="cola", version=tfds.core.Version("2.0.0")), tfds.core.BuilderConfig(name="sst2", version="2.0.0"))
+        BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name, version="2.0.0") for name in ("cola", "sst2"))
 
         def _info(self):
             names = ["unacceptable", "acceptable"]
@@ -251,9 +251,9 @@ def test_a_prepared_config_of_glue_is_read_with_its_validation_part_as_test(name
     assert {split: len(ids) for split, ids in dataset.splits.items()} == {"train": 30, "valid": 10, "test": 20}
     assert class_by_text(dataset, "test") == {f"{own} validation {row}": dataset.classes[row % 2] for row in range(20)}
     for split in ("train", "valid"):
-        assert all(
-            text.startswith(f"{own} train ") and name == dataset.classes[int(text.split()[2]) % 2] for text, name in class_by_text(dataset, split).items()
-        )
+        for text, label in class_by_text(dataset, split).items():
+            assert text.startswith(f"{own} train ")
+            assert label == dataset.classes[int(text.split()[2]) % 2]
 
 
 def test_no_network(tmp_path, monkeypatch):
