@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxkd import pipeline
+from jaxkd import methods, pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
@@ -21,6 +21,7 @@ def main() -> None:
     for name in sys.argv[3:]:
         data, _, named = name.rpartition(":")
         method, _, distance = named.partition("+")
+        method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
         config = text_config(method=method) if data in ("text", "dropout") else small_config(method=method)
         if data == "dropout":
             config.student.name = "tests.small:dropping_student"
