@@ -239,6 +239,14 @@ def test_a_comparison_has_the_oracle_where_the_data_have_fine_classes(name, with
         assert ("oracle" in load_config(name, f"data={argument}").compare.methods) is (argument in with_fine_classes), argument
 
 
+def test_settings_of_the_text_comparison_are_for_what_they_were_tuned_on():
+    for argument in ("", "method=kd", "data=newsgroups_bin,classifier=mlp", "student=bag_of_words_tiny,labels=all"):
+        settings = load_config("text", argument).compare.settings
+        assert {entry.split()[0] for entry in settings} == set(load_config("text", argument).compare.methods) - {"teacher"}
+    for argument in ("labels=100", "classifier=linear", "runlocal", "teacher=minilm", "student=text_cnn", "data=newsgroups,binary", "data=rotten_tomatoes"):
+        assert load_config("text", argument).compare.settings == ()
+
+
 def test_a_text_encoder_that_is_trained_has_room_for_a_token_between_the_special_ones():
     config = load_config("text", "data=rotten_tomatoes,teacher=minilm")
     config.teacher.max_tokens = 3

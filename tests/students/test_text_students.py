@@ -10,11 +10,11 @@ from sklearn import datasets
 from jaxkd.data.hashed_words import HashedWords
 from jaxkd.errors import ConfigError
 from jaxkd.models.macs import count_macs
-from jaxkd.students.features import linear, mlp, mlp_256
+from jaxkd.students.features import linear, mlp
 from jaxkd.students.text import bag_of_embeddings, bag_of_words_tiny, text_cnn, text_transformer
 
 TEXT_STUDENTS = (bag_of_words_tiny, bag_of_embeddings, text_cnn, text_transformer)
-FEATURE_STUDENTS = (mlp, mlp_256, linear)
+FEATURE_STUDENTS = (mlp, linear)
 
 
 def parameters_of(student, inputs):
@@ -38,7 +38,7 @@ def test_sizes(build, expected):
     assert build is bag_of_words_tiny or 500_000 <= parameters <= 3_000_000
 
 
-@pytest.mark.parametrize(("build", "weights"), [(mlp, 384 * 256 + 256 * 256 + 256 * 2), (mlp_256, 384 * 256 + 256 * 2), (linear, 384 * 2)])
+@pytest.mark.parametrize(("build", "weights"), [(mlp, 384 * 256 + 256 * 256 + 256 * 2), (linear, 384 * 2)])
 def test_cost_of_the_feature_students(build, weights):
     student = build(num_outputs=2)
     shapes, _ = parameters_of(student, jnp.ones((1, 384)))
