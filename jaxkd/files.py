@@ -86,22 +86,23 @@ def remove_leftovers(path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: str | os.PathLike, what: str) -> Iterator[None]:
-    """Keeps other processes out of the same block on the same file or folder; says so on the screen where it has to wait.
+def exclusive(folder: str | os.PathLike, name: str, what: str) -> Iterator[None]:
+    """Keeps other processes out of the same block for the same name; says so on the screen where it has to wait.
 
-    The lock is the operating system's (on `.NAME.lock` beside the path): that of a process that was killed is gone with it.
+    The lock is the operating system's (on `folder/locks/NAME.lock`): that of a process that was killed is gone with it.
 
     Args:
-      path: need not be there; its parent is made if it is not.
-      what: is done to it; for the message.
+      folder: shared by the processes; made if it is not there.
+      name: of what is made.
+      what: is done; for the message.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.parent / f".{path.name}.lock")
+    locks = Path(folder) / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(locks / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        print(f"Another process is {what} in {path}: waiting for it.", file=sys.stderr)
+        print(f"Another process is {what} ({folder}): waiting for it.", file=sys.stderr)
         lock.acquire()
     try:
         yield

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxkd.files import exclusive
 
-with exclusive(Path(tempfile.gettempdir()) / "jaxkd-dcor", "importing dcor"):
+with exclusive(Path(tempfile.gettempdir()) / "jaxkd-dcor", "import", "importing dcor"):
     import dcor
 
 __all__ = ["dcor"]

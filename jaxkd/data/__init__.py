@@ -113,5 +113,5 @@ def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
       DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
     source = resolve("data source", data_config.source, SOURCES)
-    with exclusive(Path(cache_dir) / "datasets", "preparing data"):
+    with exclusive(cache_dir, "datasets", "preparing data"):
         return source(data_config, Path(cache_dir))

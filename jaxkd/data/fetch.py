@@ -59,7 +59,7 @@ def fetch(package: Package, cache_dir: Path, *, local_file: str = "") -> Path:
     target = packages_dir(cache_dir) / package.filename
     if not is_cached(package, cache_dir):
         require_writable(target.parent, "the cache folder")
-        with exclusive(target, f"fetching {package.name}"):
+        with exclusive(cache_dir, target.name, f"fetching {package.name}"):
             if not is_cached(package, cache_dir):
                 _download(package, cache_dir)
     return target

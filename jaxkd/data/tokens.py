@@ -108,7 +108,7 @@ class TokenView:
         self.splits = dataset.splits
         self.vocabulary = tokeniser.vocabulary
         self.max_tokens = max_tokens
-        with exclusive(self.path, "tokenising"):
+        with exclusive(cache_dir, self.path.name, "tokenising"):
             if not self.path.exists():
                 self._write(dataset, tokeniser, identity)
         manifest = _verified_manifest(self.path, self.fingerprint)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxkd.embeddings.manifest import FILE, read_manifest, remedy, require_same
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ArtefactError, ConfigError
-from jaxkd.files import exclusive, require_free_disk
+from jaxkd.files import require_free_disk
 from jaxkd.progress import progress
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ def embed_dataset(
         raise ConfigError(f"the teacher {teacher.name} takes audio at {teacher.sample_rate} Hz, the data has {dataset.sample_rate} Hz: resample the data.")
     ids = [name for split in dataset.splits.values() for name in split]
     identity = store_identity(teacher, dataset)
-    with exclusive(path, "embedding"):
-        return _embedded(teacher, dataset, path, ids, identity, dtype=dtype, batch_size=batch_size, shard_rows=shard_rows)
-
-
-def _embedded(
-    teacher: "Teacher", dataset: Examples, path: Path, ids: list[str], identity: dict[str, Any], *, dtype: str, batch_size: int, shard_rows: int
-) -> EmbeddingStore:
     if (path / FILE).is_file():
         found = read_manifest(path)
         if found.complete:

@@ -20,7 +20,7 @@ from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import embed_dataset, store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
-from jaxkd.files import sha256_json
+from jaxkd.files import exclusive, sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
@@ -200,7 +200,8 @@ def _over_time(config: Any) -> bool:
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    return embed_dataset(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+    with exclusive(cache_dir, path.name, "embedding"):
+        return embed_dataset(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:

@@ -42,7 +42,7 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
     subspaces = folder / "subspaces"
-    with exclusive(folder, "fitting subclasses"):
+    with exclusive(cache_dir, folder.name, "fitting subclasses"):
         if not folder.exists() or (config.method in methods.SUBSPACES and not subspaces.exists()):
             _write(config, prepared, ids, folder, identity)
     manifest = read_json(folder / "manifest.json")

@@ -126,7 +126,7 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
     own = classifier_config(config)
     digest = sha256_json(classifier_identity(config, prepared, pretrained_hash))[:12]
     workdir = Path(cache_dir) / "classifiers" / f"{own.name}-{digest}"
-    with exclusive(workdir, "training the teacher"):
+    with exclusive(cache_dir, workdir.name, "training the teacher"):
         if not (workdir / "student").exists():
             workdir.mkdir(parents=True, exist_ok=True)
             train_student(own, workdir, prepared, network=network, pretrained=pretrained, section="teacher_training")

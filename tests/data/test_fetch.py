@@ -69,14 +69,14 @@ def test_wrong_checksum_names_both_and_keeps_nothing(client, tmp_path):
     with pytest.raises(FetchError) as error:
         fetch(PACKAGE, tmp_path)
     assert PACKAGE.sha256 in str(error.value) and hashlib.sha256(b"something else").hexdigest() in str(error.value)
-    assert [path.name for path in (tmp_path / "packages").iterdir()] == [f".{PACKAGE.filename}.lock"]
+    assert list((tmp_path / "packages").iterdir()) == []
 
 
 def test_broken_download_leaves_nothing_and_the_next_one_starts_anew(client, tmp_path):
     client(f"open({PACKAGE.filename!r}, 'wb').write(b'the arch'); sys.exit('connection reset by peer')")
     with pytest.raises(FetchError, match=r"(?s)some-bank 1\.0-1.*apt-get failed \(exit status 1\).*connection reset by peer.*unseen_bank_archive=FILE"):
         fetch(PACKAGE, tmp_path)
-    assert [path.name for path in (tmp_path / "packages").iterdir()] == [f".{PACKAGE.filename}.lock"]
+    assert list((tmp_path / "packages").iterdir()) == []
     client(WRITES)
     assert fetch(PACKAGE, tmp_path).read_bytes() == CONTENT
 
