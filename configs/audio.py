@@ -8,7 +8,7 @@
     python -m jaxkd.main --config=configs/audio.py:grid=compression --mode=compare --workdir=runs/audio_grid
     python -m jaxkd.main --config=configs/audio.py:classifier=finetuned --mode=compare
 
-Two CPU cores: 6 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of three seeds, test / unseen bank): compressed 0.77 / 0.52,
+Two CPU cores: 6.5 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of three seeds, test / unseen bank): compressed 0.77 / 0.52,
 east 0.72 / 0.50, baseline 0.72 / 0.47, the teacher's probe 0.76 / 0.53.
 
 Methods that take the logits of the teacher (kd, lelp and its controls, ...) need a classifier: linear or mlp, trained on the labelled clips on the time
