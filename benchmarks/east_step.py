@@ -9,6 +9,7 @@ Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxkd import methods, students
 from jaxkd.config import default_config
@@ -113,14 +115,23 @@ def parts(loader: TrainLoader) -> dict[str, Callable[[], Any]]:
         return jax.grad(loss, has_aux=True)(params)
 
     params, statistics = jax.tree.map(jnp.copy, (holder["state"].params, holder["state"].batch_stats))
-    optimiser_state = jax.tree.map(jnp.copy, holder["state"].optimiser_state)
     features, embedding = jax.random.normal(jax.random.key(1), (BATCH, 62, 512)), on_device.rows.embedding
 
     @jax.jit
     def distance_gradient(features: Any, embedding: Any) -> Any:
         return jax.value_and_grad(lambda x: distance_correlation_loss(*align_time(x, embedding, embedding_expand=6), group_size=BATCH, eps=EAST_EPS))(features)
 
-    update = jax.jit(lambda gradients, state, params: optimiser.update(gradients, state, params))
+    updated = {"params": jax.tree.map(jnp.copy, params), "state": jax.tree.map(jnp.copy, holder["state"].optimiser_state)}
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def update(gradients: Any, before: Any) -> Any:
+        updates, state = optimiser.update(gradients, before["state"], before["params"])
+        return {"params": optax.apply_updates(before["params"], updates), "state": state}
+
+    def optimise() -> Any:
+        updated.update(update(params, updated))
+        return updated
+
     whole = devices.compile(lambda state, batch, axis_name: train_step(experiment, state, batch, axis_name=axis_name), donate_state=True)
 
     def step() -> Any:
@@ -133,7 +144,7 @@ def parts(loader: TrainLoader) -> dict[str, Callable[[], Any]]:
         "front_end": lambda: front_end(on_device),
         "student": lambda: student_gradient(params, statistics, rows),
         "distance": lambda: distance_gradient(features, embedding),
-        "optimiser": lambda: update(params, optimiser_state, params),
+        "optimiser": optimise,
         "loader": lambda: loader.batch(1),
         "step": step,
     }
