@@ -10,7 +10,8 @@ interface embeds the audio instead, one vector a clip, with the weight and expan
 
 Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not by plain SGD as published. Their
 distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished. lelp and
-its controls run without mixup, which their targets cannot follow. compressed.training=staged is not possible with the plateau schedule.
+its controls run without mixup, which their targets cannot follow. compressed has the published weight of east: none was tuned for it.
+compressed.training=staged is not possible with the plateau schedule.
 
 As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included; the checkpoint is the one of
 the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights differ by both. To compare weights alone, give
