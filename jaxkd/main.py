@@ -11,15 +11,20 @@ Modes:
   report      write the report of an evaluated run again
   cache       list what the cache holds, with licences; --remove=NAME,... or --remove=all removes
 
-Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 130 after Ctrl-C, 143 after SIGTERM.
+Several hosts: the same command on each, with --distributed and a --workdir and --cache_dir that all of them share. On Cloud TPU, Slurm and Kubernetes
+JAX finds the others; elsewhere name --coordinator=HOST:PORT, --num_processes and --process_id.
+
+Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 4 another process of the job lost, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import os
 import signal
 import sys
+import time
+import traceback
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
@@ -34,16 +39,24 @@ signal.signal(signal.SIGTERM, _exit_at_once)
 from absl import app, flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from jaxkd import hosts, watch  # noqa: E402
 from jaxkd.errors import ConfigError, JaxkdError  # noqa: E402
-from jaxkd.files import default_cache_dir  # noqa: E402
+from jaxkd.files import as_json, default_cache_dir  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
 
+_LAST_SECONDS = 2
 MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a Python file with get_config(arg), its argument after a colon.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run (default: runs/NAME-FINGERPRINT).")
 _CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder shared by runs (default: $JAXKD_CACHE_DIR, else jaxkd in the user's cache folder).")
 _MODE = flags.DEFINE_enum("mode", "run", MODES, "What to do; see above.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "This is one process of a job on several hosts.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where the cluster does not tell.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job, with --coordinator.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0, with --coordinator.", lower_bound=0)
+_JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "The job fails if a process is still missing after so many seconds.", lower_bound=1)
+_HEARTBEAT_SECONDS = flags.DEFINE_integer("heartbeat_seconds", 20, "A process that does not answer for so long is lost, and the job ends.", lower_bound=1)
 _REMOVE = flags.DEFINE_list("remove", [], "With --mode=cache: names of entries to remove, or all.")
 
 
@@ -67,15 +80,43 @@ def _run(arguments: list[str]) -> None:
 
     config = _CONFIG.value
     pipeline.check(config)
+    if _DISTRIBUTED.value and not watch.is_watched():
+        sys.exit(watch.watch(_JOIN_SECONDS.value))
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else pipeline.default_workdir(config, _MODE.value)
     if _MODE.value != "report":
         import jax  # noqa: F401
+    if _DISTRIBUTED.value:
+        _join(config, workdir, cache_dir)
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     if _MODE.value == "compare":
         pipeline.compare(config, workdir, cache_dir)
     else:
         pipeline.run(config, workdir, cache_dir, mode=_MODE.value)
+
+
+def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
+    """Joins the job, and sees that all of its processes were started alike."""
+    from jaxkd.config import flatten
+    from jaxkd.workdir import code
+
+    hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
+    watch.tell_joined()
+    started = {"--mode": _MODE.value, "--workdir": str(workdir), **flatten(as_json(config)), **code()}
+    hosts.require_same(started, "what is run")
+    hosts.require_shared(workdir, "workdir")
+    hosts.require_shared(cache_dir, "cache_dir")
+
+
+def _end_of_job_process(status: int) -> NoReturn:
+    """Ends a process of a job at once; the coordinator last, since all others end with it and should have said why before."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if hosts.in_job() and hosts.index() == 0:
+        time.sleep(_LAST_SECONDS)
+    os._exit(status)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
@@ -110,14 +151,24 @@ def _parse_message(error: Exception) -> str:
 
 def main() -> None:
     """The command line; exits with the status that its help names."""
+    leave = _end_of_job_process if watch.is_watched() else sys.exit
     try:
         app.run(_run, flags_parser=_parse_flags)
     except JaxkdError as error:
         print(f"jaxkd: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        leave(error.exit_status)
     except KeyboardInterrupt:
         print("jaxkd: interrupted; finished stages are kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+        leave(130)
+    except Exception as error:
+        if not hosts.in_job():
+            raise
+        if hosts.is_of_a_lost_process(error):
+            reason = str(error).strip().partition("\n")[0]
+            print(f"jaxkd: another process of the job is lost ({reason}); {watch.GOES_ON}", file=sys.stderr)
+            leave(watch.PEER_LOST)
+        traceback.print_exc()
+        leave(1)
 
 
 if __name__ == "__main__":

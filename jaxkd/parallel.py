@@ -41,8 +41,9 @@ class Devices:
 
     @classmethod
     def all(cls, mode: str = "jit") -> "Devices":
-        """Every device that JAX sees."""
-        return cls(mode, jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+        """Every device that JAX sees, those of a process side by side, so that its rows of a batch are consecutive."""
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        return cls(mode, Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,)))
 
     @property
     def axis_name(self) -> str | None:
@@ -63,20 +64,30 @@ class Devices:
                 f"config.{field} is {batch_size}: a batch of {batch_size * rows_each} rows does not split over {self.mesh.size} devices; {fitting} would."
             )
 
+    def own_rows(self, rows: int) -> slice:
+        """The rows of a global batch of `rows` that lie on the devices of this process."""
+        each = rows // jax.process_count()
+        return slice(jax.process_index() * each, (jax.process_index() + 1) * each)
+
     def replicate(self, tree: Any) -> Any:
-        """Places a copy of each array of a pytree on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Places a copy of each array of a pytree on every device; all processes bring the same."""
+        return self._placed(tree, self.replicated)
 
     def shard(self, batch: Any) -> Any:
-        """Splits the leading axis of each array of a pytree over the devices."""
+        """Splits the leading axis of each array of a pytree over the devices; each process brings its own rows."""
         if self.mode == "pmap":
-            count = self.mesh.size
+            count = jax.local_device_count()
             return jax.tree.map(lambda x: np.asarray(x).reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
+        return self._placed(batch, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
+
+    def _placed(self, tree: Any, sharding: NamedSharding) -> Any:
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
     def compile(self, step: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
         """Compiles `step(state, batch, *, axis_name)`, whose results are equal on all devices, to `f(state, batch)`."""
         bound = functools.partial(step, axis_name=self.axis_name)
         if self.mode == "pmap":
-            return jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None)
+            return jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=list(self.mesh.devices.flat))
         return jax.jit(bound, donate_argnums=0 if donate_state else (), out_shardings=self.replicated)

@@ -13,6 +13,7 @@ from jaxkd import config as configs
 from jaxkd import data, members, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.files import as_json, read_json, write_json
+from jaxkd.hosts import all_true, index, own_folder, wait_for_all
 from jaxkd.plugins import check_name
 from jaxkd.validation import validate
 from jaxkd.workdir import claim, claim_inputs, start_jax, timed
@@ -230,6 +231,13 @@ def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
     return written
 
 
+def _report_once(config: Any, workdir: Path, *, show: bool = True) -> None:
+    """`report` by process 0; returns in all of them once it is written."""
+    if index() == 0:
+        report(config, workdir, show=show)
+    wait_for_all()
+
+
 def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> None:
     """Does the stages that the mode names and that are not done yet; "run" ends with the report.
 
@@ -241,32 +249,33 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
     """
     if mode == "report":
         _require_evaluated(workdir)
-    claim(workdir, as_json(config))
+    own = own_folder(workdir)
+    claim(own, as_json(config))
     if mode == "report":
         report(config, workdir)
         return
-    start_jax(workdir, cache_dir)
-    with timed(workdir, "precompute"):
+    start_jax(own, cache_dir)
+    with timed(own, "precompute"):
         prepared = precompute(config, cache_dir)
-    _run_stages(config, workdir, cache_dir, prepared, mode)
+    _run_stages(config, own, cache_dir, prepared, mode)
     if mode == "run":
-        report(config, workdir)
+        _report_once(config, workdir)
 
 
 def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared", mode: str) -> None:
-    """Training and evaluation, where the mode names them and they are not done."""
+    """Training and evaluation, where the mode names them and they are not done by every process of the job; `workdir` is this one's own."""
     assert prepared.store is not None
     frames = {} if prepared.frames is None else {"frames": {**prepared.frames.identity, "dtype": str(prepared.frames.dtype)}}
     other = {}
     if prepared.other is not None and prepared.other.store is not None:
         other = {"other": {**prepared.other.store.identity, "dtype": str(prepared.other.store.dtype)}}
     claim_inputs(workdir, {**prepared.store.identity, "dtype": str(prepared.store.dtype), **frames, **other})
-    if mode in ("run", "train") and config.method not in methods.REFERENCES and not (workdir / "student").exists():
+    if mode in ("run", "train") and config.method not in methods.REFERENCES and not all_true((workdir / "student").exists()):
         from jaxkd.training.student import train_student
 
         with timed(workdir, "train"):
             train_student(config, workdir, prepared)
-    if mode in ("run", "evaluate") and not (workdir / "evaluation.json").exists():
+    if mode in ("run", "evaluate") and not all_true((workdir / "evaluation.json").exists()):
         from jaxkd.results.evaluation import evaluate
 
         with timed(workdir, "evaluate"):
@@ -277,7 +286,7 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     """Runs every row of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept.
 
     The runs lie in `workdir/runs`, and tables of other rows on the same config share them; the table goes to `workdir`, or `workdir/NAME` if
-    `config.compare.name` names it.
+    `config.compare.name` names it. Of several processes the first makes and returns it.
     """
     from jaxkd.results.comparison import screen_table, write_comparison
 
@@ -287,26 +296,30 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     for run_config in runs:
         check(run_config)
     folders = [workdir / "runs" / f"{name.replace(':', '-')}-seed{seed}" for name, seed in jobs]
-    claim(workdir, _compared(config))
-    start_jax(workdir, cache_dir)
+    claim(own_folder(workdir), _compared(config))
+    start_jax(own_folder(workdir), cache_dir)
     to_train = [run_config.method not in methods.REFERENCES and not _is_reported(folder) for run_config, folder in zip(runs, folders, strict=True)]
     print(f"{len(runs)} runs, {sum(map(_is_reported, folders))} of them finished already; {sum(to_train)} students to train", file=sys.stderr)
     seconds: list[float] = []
     for number, ((name, seed), run_config, folder) in enumerate(zip(jobs, runs, folders, strict=True)):
         print(f"[{number + 1}/{len(runs)}] {name}, seed {seed}: {folder}{_time_left(seconds, sum(to_train[number:]))}", file=sys.stderr)
         started = time.perf_counter()
-        claim(folder, as_json(run_config))
-        start_jax(folder, cache_dir)
-        if not _is_reported(folder):
-            _run_stages(run_config, folder, cache_dir, precompute(run_config, cache_dir), "run")
-            report(run_config, folder, show=False)
+        own = own_folder(folder)
+        claim(own, as_json(run_config))
+        start_jax(own, cache_dir)
+        if not all_true(_is_reported(folder)):
+            _run_stages(run_config, own, cache_dir, precompute(run_config, cache_dir), "run")
+            _report_once(run_config, folder, show=False)
         if to_train[number]:
             seconds.append(time.perf_counter() - started)
     reference = next((name for name in ("kd", "baseline") if name in rows), next(iter(rows)))
     out_dir = workdir / config.compare.name
-    written = write_comparison(folders, out_dir, names=[name for name, _ in jobs], reference=reference, variants=members.variants(config))
-    print(screen_table(written))
-    print(f"Report: {out_dir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
+    written: dict[str, Any] = {}
+    if index() == 0:
+        written = write_comparison(folders, out_dir, names=[name for name, _ in jobs], reference=reference, variants=members.variants(config))
+        print(screen_table(written))
+        print(f"Report: {out_dir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
+    wait_for_all()
     return written
 
 

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from jaxkd.hosts import index
+
 
 class _Lines:
     """A log instead of a terminal: each update is a line of its own."""
@@ -38,5 +40,6 @@ def progress(
         mininterval=0.2 if on_terminal else 10.0,
         dynamic_ncols=on_terminal,
         leave=True,
+        disable=index() > 0,
         file=sys.stderr if on_terminal else _Lines(sys.stderr),
     )

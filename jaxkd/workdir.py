@@ -1,6 +1,7 @@
 """A run's folder: whose it is, what it was started on, how long its stages took."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -51,10 +52,21 @@ def claim_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
         write_json(file, inputs)
 
 
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")}
+
+
+def code() -> dict[str, str]:
+    """What the results of a run depend on beside its config: versions, and the checksum of jaxkd's own source."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    return {"python": platform.python_version(), **_versions(), "source of jaxkd": digest}
+
+
 def _environment() -> dict[str, Any]:
     import jax
 
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")}
+    versions = _versions()
     devices = [f"{device.platform}:{device.device_kind}" for device in jax.devices()]
     return {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "devices": devices, "versions": versions}
 

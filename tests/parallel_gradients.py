@@ -1,6 +1,7 @@
-"""Writes the loss terms, gradients and batch statistics of one step of each method on the devices of this process; test_parallel.py runs it."""
+"""Writes the loss terms, gradients and batch statistics of one step of each method on all devices of its job; test_parallel.py runs it."""
 
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxkd import methods, pipeline
+from jaxkd import hosts, methods, pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
@@ -17,6 +18,9 @@ from tests.small import small_config, text_config
 
 def main() -> None:
     mode, out = sys.argv[1:3]
+    if "JAXKD_TEST_JOB" in os.environ:
+        address, processes, process = os.environ["JAXKD_TEST_JOB"].split(",")
+        hosts.join(hosts.Job(address, int(processes), int(process), 60, 30))
     arrays = {"devices": np.array(jax.device_count())}
     for name in sys.argv[3:]:
         data, _, named = name.rpartition(":")
@@ -45,7 +49,9 @@ def main() -> None:
             f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)
         }
         arrays |= {f"{name}/statistics{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.batch_stats)}
-    np.savez(Path(out), **arrays)
+    if hosts.index() == 0:
+        np.savez(Path(out), **arrays)
+    hosts.wait_for_all()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Batches by example id, joined with embeddings. A training batch is a pure function of the step, so a data position is one integer."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from jaxkd.data.dataset import Dataset
 from jaxkd.errors import ConfigError
 from jaxkd.types import Batch, Gatherable, TeacherSide
 
+ALL_ROWS = slice(None)
 _STREAMS = {"labelled": 1, "unlabelled": 2, "partner": 3, "mixup": 4, "turn": 5}
 
 
@@ -32,16 +33,18 @@ def stream_indices(count: int, start: int, size: int, *, seed: int, stream: str)
     return np.array([epochs[place // count][place % count] for place in places.tolist()], np.int64)
 
 
-def gather_batch(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], *, size: int | None = None) -> Batch:
-    """The rows of `ids`, padded to `size` by repeating the last row with `where` False."""
-    padded = ids + [ids[-1]] * ((size or len(ids)) - len(ids))
+def gather_batch(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], *, size: int | None = None, rows: slice = ALL_ROWS) -> Batch:
+    """The rows of `ids`, padded to `size` by repeating the last row with `where` False; of these, `rows` alone are read."""
+    whole = ids + [ids[-1]] * ((size or len(ids)) - len(ids))
+    padded = whole[rows]
     embedding, logits, targets = (None if part is None else part.gather(padded) for part in teacher)
     return Batch(
-        inputs=inputs.gather(padded),
+        # rows of tokens are as long as the longest of the whole batch, in every process
+        inputs=inputs.gather(padded, fitting=whole) if hasattr(inputs, "lengths") else inputs.gather(padded),  # type: ignore[call-arg]
         labels=dataset.labels(padded),
         label_mask=dataset.label_mask(padded),
         embedding=embedding,
-        where=np.arange(len(padded)) < len(ids),
+        where=(np.arange(len(whole)) < len(ids))[rows],
         teacher_logits=logits,
         targets=targets,
     )
@@ -61,6 +64,7 @@ class TrainLoader:
       seed: of all draws.
       section: of the config that the sizes come from; for messages.
       length_pool: batches that are drawn together and divided by the length of their rows (`inputs.lengths(ids)`), so that little is padding; 1 for none.
+      own_rows: f(rows of a batch) -> those that this process reads; None for all.
 
     Raises:
       ConfigError: a batch is larger than the data set, or rows without lengths are to be pooled by length.
@@ -78,6 +82,7 @@ class TrainLoader:
         seed: int,
         section: str = "training",
         length_pool: int = 1,
+        own_rows: Callable[[int], slice] | None = None,
     ):
         if length_pool > 1 and not hasattr(inputs, "lengths"):
             raise ConfigError(f"config.{section}.length_pool is {length_pool}, but only tokens have a length: set it to 1.")
@@ -95,6 +100,7 @@ class TrainLoader:
         self._sources, self._alpha, self._seed = (dataset, inputs, teacher), mixup_alpha, seed
         self._place = {example: place for place, example in enumerate(train)}
         self._length_pool = length_pool
+        self._own = own_rows(self.rows) if own_rows else ALL_ROWS
 
     @property
     def rows(self) -> int:
@@ -117,17 +123,18 @@ class TrainLoader:
         return [drawn[place] for place in order[turn * size : (turn + 1) * size]]
 
     def _gather(self, ids: list[str]) -> Batch:
-        return gather_batch(*self._sources, ids)._replace(index=np.array([self._place[example] for example in ids], np.int32))
+        own = np.array([self._place[example] for example in ids[self._own]], np.int32)
+        return gather_batch(*self._sources, ids, rows=self._own)._replace(index=own)
 
     def batch(self, step: int) -> TrainBatch:
-        """The batch of a step (from 0)."""
+        """The batch of a step (from 0), or what this process reads of it."""
         rows = self._gather(self.ids(step))
         if not self._alpha:
             return TrainBatch(rows, None, None)
         generator = _generator(self._seed, "partner", step)
         partners = [pool[i] for stream, size in self._sizes.items() if size for pool in [self._pools[stream]] for i in generator.integers(len(pool), size=size)]
         weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
-        return TrainBatch(rows, self._gather(partners), np.maximum(weight, 1 - weight))
+        return TrainBatch(rows, self._gather(partners), np.maximum(weight, 1 - weight)[self._own])
 
     def batches(self, start: int, stop: int) -> Generator[TrainBatch]:
         """The batches of steps `start .. stop - 1`, read one ahead in a thread."""
@@ -140,7 +147,14 @@ class TrainLoader:
                 yield current
 
 
-def eval_batches(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], batch_size: int) -> Iterator[Batch]:
-    """The rows of `ids` in order, in batches of one size: the last is padded, so that no example is dropped and nothing compiles twice."""
+def eval_batches(
+    dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], batch_size: int, rows: slice = ALL_ROWS
+) -> Iterator[tuple[int, Batch]]:
+    """The rows of `ids` in order, in batches of one size: the last is padded, so that no example is dropped and nothing compiles twice.
+
+    Yields:
+      How many rows of the batch are examples; and the batch, or `rows` of it.
+    """
     for start in range(0, len(ids), batch_size):
-        yield gather_batch(dataset, inputs, teacher, ids[start : start + batch_size], size=batch_size)
+        of_batch = ids[start : start + batch_size]
+        yield len(of_batch), gather_batch(dataset, inputs, teacher, of_batch, size=batch_size, rows=rows)

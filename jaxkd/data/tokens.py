@@ -179,15 +179,19 @@ class TokenView:
         rows = self._places(ids)
         return self._offsets[rows + 1] - self._offsets[rows]
 
-    def gather(self, ids: Sequence[str]) -> np.ndarray:
+    def gather(self, ids: Sequence[str], *, fitting: Sequence[str] | None = None) -> np.ndarray:
         """Token ids in the order of `ids`: int32 [n, L], padded with 0 on the right; L is the shortest of `buckets` that holds the longest row.
+
+        Args:
+          ids: of the examples.
+          fitting: ids of which the longest row decides L; None for `ids`.
 
         Raises:
           DataError: an id is not in the data set.
         """
         rows = self._places(ids)
         starts, stops = self._offsets[rows, None], self._offsets[rows + 1, None]
-        longest = int(np.max(stops - starts, initial=1))
+        longest = int(np.max(stops - starts if fitting is None else self.lengths(fitting), initial=1))
         places = starts + np.arange(next(length for length in self._buckets if length >= longest))
         padded = np.zeros(places.shape, np.int32)
         filled = places < stops

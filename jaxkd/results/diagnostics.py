@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxkd.compression import label_share, singular_values
 from jaxkd.data.loader import eval_batches
+from jaxkd.hosts import shared_folder
 from jaxkd.losses import distance_correlation_sqr
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.experiment import Assembly
@@ -35,7 +36,7 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
     method = assembly.experiment.method
     if "embedding" not in method.needs:
         return {}
-    checkpoints = Checkpoints(workdir / "checkpoints", assembly.state)
+    checkpoints = Checkpoints(shared_folder(workdir) / "checkpoints", assembly.state)
     state = checkpoints.restore_best()
     checkpoints.close()
     ids = prepared.dataset.splits[SPLIT]
@@ -77,7 +78,7 @@ def _means_over_time(
         return [frames.mean(axis=1) for frames in maps]
 
     parts = []
-    for batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
-        parts.append([np.asarray(mean)[: int(batch.where.sum())] for mean in means(params, batch_stats, batch)])
+    for examples, batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
+        parts.append([np.asarray(mean)[:examples] for mean in means(params, batch_stats, batch)])
     features, raw, *compact = (np.concatenate(of_side) for of_side in zip(*parts, strict=True))
     return features, raw, compact[0] if compact else None

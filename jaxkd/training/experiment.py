@@ -9,12 +9,13 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxkd import methods, students, teachers
+from jaxkd import hosts, methods, students, teachers
 from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
 from jaxkd.embeddings.blocks import frame_blocks, mean_and_std
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
@@ -129,10 +130,13 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         seed=config.seed,
         section=section,
         length_pool=settings.length_pool,
+        own_rows=devices.own_rows,
     )
     methods.require_rows(config, loader.rows)
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
+    if hosts.count() > 1 and teacher.embedding is not None and store is not None and store.frames is None:
+        raise ConfigError("the embeddings have different numbers of frames, which several processes cannot split: embed clips of one length, or train in one.")
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and store is not None:
         normalisation = fit_normalisation(store, unaugmented(dataset, "train"), normalisations(config))

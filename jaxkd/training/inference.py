@@ -26,9 +26,10 @@ def predict(assembly: "Assembly", state: TrainState, prepared: Prepared, ids: li
       Logits, float32 [n, K] in the order of `ids`; and the method's terms, averaged over batches by rows.
     """
     logits, terms, rows = [], [], []
-    for batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
+    own = assembly.devices.own_rows(batch_size)
+    for examples, batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size, own):
         batch_logits, batch_terms = assembly.evaluate(state, assembly.devices.shard(batch))
-        rows.append(int(batch.where.sum()))
+        rows.append(examples)
         logits.append(np.asarray(batch_logits)[: rows[-1]])
         terms.append(batch_terms)
     means = {name: float(np.average([float(batch_terms[name]) for batch_terms in terms], weights=rows)) for name in terms[0]}

@@ -25,10 +25,14 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class InterruptGuard:
-    """While entered, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once. In other threads it does nothing."""
+    """While entered, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once. In other threads it does nothing.
+
+    Attributes:
+      received: number of the signal, 0 for none.
+    """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = _raised[-1] if _raised else None
+        self.received: int = _raised[-1] if _raised else 0
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "InterruptGuard":
@@ -41,11 +45,12 @@ class InterruptGuard:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is signal.SIGINT and number == signal.SIGINT:
+        if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self.received = number
 
-    def error(self, saved: str) -> Interrupted:
-        """The error to raise once all is saved; `saved` says what was and how to go on."""
-        assert self.received is not None
-        return Interrupted(f"{self.received.name}: {saved}", _STATUS[self.received])
+
+def ended_by(number: int, saved: str) -> Interrupted:
+    """The error to raise on a signal once all is saved; `saved` says what was and how to go on."""
+    received = signal.Signals(number)
+    return Interrupted(f"{received.name}: {saved}", _STATUS[received])

@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxkd.data.loader import TrainLoader
 from jaxkd.errors import NonFiniteLossError
+from jaxkd.hosts import StopVote, agreed_signal
 from jaxkd.parallel import Devices
 from jaxkd.progress import progress
 from jaxkd.training.checkpoint import Checkpoints
-from jaxkd.training.interrupt import InterruptGuard
+from jaxkd.training.interrupt import InterruptGuard, ended_by
 from jaxkd.training.metrics_log import MetricsLog
 from jaxkd.training.optimiser import Plateau
 from jaxkd.training.state import TrainState
@@ -84,14 +85,16 @@ def train(
         contextlib.closing(log),
         contextlib.closing(loader.batches(start, settings.steps)) as batches,
     ):
+        vote = StopVote(start)
         for step, batch in enumerate(batches, start=start + 1):
             if plateau.stops(settings):
                 break
             state, terms = step_function(state, devices.shard(batch))
             pending.append(terms)
             bar.update(1)
+            stop = vote(step, guard.received)
             evaluates = step % settings.eval_every_steps == 0 or step == settings.steps
-            if step % settings.log_every_steps == 0 or evaluates or guard.received:
+            if step % settings.log_every_steps == 0 or evaluates or stop:
                 means = _checked_mean(pending, step, loader)
                 log.write(step, "train", means)
                 bar.set_postfix_str(f"loss {means['loss']:.4f}", refresh=False)
@@ -103,14 +106,14 @@ def train(
                 state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))
                 if step > select_after:
                     checkpoints.save_best(step, state, values[selection])
-            if evaluates or guard.received:
+            if evaluates or stop:
                 checkpoints.save_last(step, state, {"plateau": plateau._asdict()})
-            if guard.received:
+            if stop:
                 checkpoints.wait()
-                raise guard.error(f"step {step} of {settings.steps} is saved; the same command goes on from there.")
+                raise ended_by(stop, f"step {step} of {settings.steps} is saved; the same command goes on from there.")
         checkpoints.wait()
-        if guard.received:
-            raise guard.error("training is done and saved; the same command goes on from there.")
+        if stop := agreed_signal(guard.received):
+            raise ended_by(stop, "training is done and saved; the same command goes on from there.")
 
 
 @contextlib.contextmanager

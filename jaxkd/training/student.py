@@ -10,6 +10,7 @@ import jax
 from jaxkd import config as configs
 from jaxkd import students
 from jaxkd.files import as_json
+from jaxkd.hosts import shared_folder
 from jaxkd.training.artefact import save_student
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.cost import measured
@@ -23,7 +24,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
 
     Args:
       config: of the experiment.
-      workdir: where checkpoints, log and student go; a run that was stopped goes on.
+      workdir: where log and student of this process go, and checkpoints in the folder that all processes share; a run that was stopped goes on.
       prepared: data, inputs and what the teacher said.
       network: a module to train in place of the student that the config names.
       pretrained: parameters that its training starts from: branches of the network's, or None.
@@ -33,7 +34,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
     if assembly.experiment.method.warning:
         print(f"Warning: {assembly.experiment.method.warning}", file=sys.stderr)
     trained = sum(leaf.size for leaf in jax.tree.leaves(assembly.state.params))
-    with measured(workdir, trained), contextlib.closing(Checkpoints(workdir / "checkpoints", assembly.state)) as checkpoints:
+    with measured(workdir, trained), contextlib.closing(Checkpoints(shared_folder(workdir) / "checkpoints", assembly.state)) as checkpoints:
         train(
             assembly.train,
             lambda state: validate(assembly, state, config, prepared),

@@ -10,7 +10,8 @@ import numpy as np
 from jaxkd import methods
 from jaxkd.data.tokens import pack
 from jaxkd.data.views import Views
-from jaxkd.files import exclusive, sha256_file, sha256_json
+from jaxkd.files import sha256_file, sha256_json
+from jaxkd.hosts import all_true, exclusive_to_job, own_folder
 from jaxkd.models.macs import count_macs
 from jaxkd.training.artefact import load_student
 from jaxkd.training.cost import training_cost
@@ -126,8 +127,8 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
     own = classifier_config(config)
     digest = sha256_json(classifier_identity(config, prepared, pretrained_hash))[:12]
     workdir = Path(cache_dir) / "classifiers" / f"{own.name}-{digest}"
-    with exclusive(cache_dir, workdir.name, "training the teacher"):
-        if not (workdir / "student").exists():
-            workdir.mkdir(parents=True, exist_ok=True)
-            train_student(own, workdir, prepared, network=network, pretrained=pretrained, section="teacher_training")
+    with exclusive_to_job(cache_dir, workdir.name, "training the teacher"):
+        if not all_true((workdir / "student").exists()):
+            own_folder(workdir).mkdir(parents=True, exist_ok=True)
+            train_student(own, own_folder(workdir), prepared, network=network, pretrained=pretrained, section="teacher_training")
     return workdir / "student"

@@ -2,6 +2,7 @@
 
 import collections
 
+import jax
 import numpy as np
 import pytest
 
@@ -63,10 +64,23 @@ def test_batches_from_any_step_equal_those_of_an_uninterrupted_run(tiny_dataset)
 def test_evaluation_covers_every_example_once_and_pads(tiny_dataset):
     ids = tiny_dataset.splits["valid"]
     batches = list(eval_batches(tiny_dataset, tiny_dataset, TeacherSide(), ids, 6))
-    assert {len(batch.where) for batch in batches} == {6}
-    assert sum(int(batch.where.sum()) for batch in batches) == len(ids) == 16
-    rows = np.concatenate([batch.inputs[batch.where] for batch in batches])
+    assert {len(batch.where) for _, batch in batches} == {6}
+    assert [examples for examples, _ in batches] == [int(batch.where.sum()) for _, batch in batches] == [6, 6, 4]
+    rows = np.concatenate([batch.inputs[batch.where] for _, batch in batches])
     np.testing.assert_array_equal(rows, tiny_dataset.gather(ids))
+
+
+def test_the_rows_of_all_processes_are_the_batch(tiny_dataset):
+    whole, ids = _loader(tiny_dataset), tiny_dataset.splits["valid"][:7]
+    halves = [slice(0, 10), slice(10, 20)]
+    parts = [_loader(tiny_dataset, own_rows=lambda rows, half=half: half) for half in halves]
+    assert whole.ids(3) == parts[0].ids(3) == parts[1].ids(3)
+    together = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part.batch(3) for part in parts))
+    jax.tree.map(np.testing.assert_array_equal, together, whole.batch(3))
+    ((_, padded),) = eval_batches(tiny_dataset, tiny_dataset, TeacherSide(), ids, 20)
+    of_each = [next(eval_batches(tiny_dataset, tiny_dataset, TeacherSide(), ids, 20, half)) for half in halves]
+    assert [examples for examples, _ in of_each] == [7, 7]
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda *leaves: np.concatenate(leaves), *(batch for _, batch in of_each)), padded)
 
 
 def test_batch_larger_than_the_data_is_refused(tiny_dataset):

@@ -1,0 +1,214 @@
+"""The processes of one job on several hosts: joining it, agreeing on what is run and when to stop, and who writes what. Alone, all of it does nothing."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxkd.errors import ConfigError
+from jaxkd.files import exclusive
+from jaxkd.watch import NOT_JOINED
+
+SHUTDOWN_SECONDS = 10
+STOP_SECONDS = 2.0
+"""How often the processes of a job ask each other whether one of them was told to stop."""
+
+
+class Job(NamedTuple):
+    """How a process joins a job; see `join`.
+
+    Attributes:
+      coordinator: "HOST:PORT" of process 0, or "" where the cluster tells.
+      processes: how many there are, or None where the cluster tells.
+      process: number of this one, or None where the cluster tells.
+      join_seconds: after which the job fails if a process is missing.
+      heartbeat_seconds: after which a process that does not answer is taken for lost.
+    """
+
+    coordinator: str
+    processes: int | None
+    process: int | None
+    join_seconds: int
+    heartbeat_seconds: int
+
+
+_joined: list[Job] = []
+
+
+def join(job: Job) -> None:
+    """Joins the job, before JAX touches a device.
+
+    Raises:
+      ConfigError: neither flags nor the cluster say where the coordinator is; a number is out of range; or not all processes came in time.
+    """
+    import jax
+
+    if job.coordinator and (job.processes is None or job.process is None or not 0 <= job.process < job.processes):
+        raise ConfigError(
+            f"--coordinator={job.coordinator} goes with --num_processes and --process_id from 0 to one less, not {job.processes} and {job.process}."
+        )
+    try:
+        jax.distributed.initialize(
+            job.coordinator or None,
+            job.processes,
+            job.process,
+            initialization_timeout=job.join_seconds,
+            heartbeat_timeout_seconds=job.heartbeat_seconds,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"--distributed: JAX finds no Cloud TPU, Slurm or Kubernetes job here ({error}); name --coordinator=HOST:PORT, --num_processes and --process_id."
+        ) from error
+    except RuntimeError as error:
+        raise ConfigError(f"{NOT_JOINED.format(seconds=job.join_seconds)} JAX says: {error}") from error
+    _joined.append(job)
+
+
+def in_job() -> bool:
+    """Whether this process has joined a job."""
+    return bool(_joined)
+
+
+def is_of_a_lost_process(error: BaseException) -> bool:
+    """Whether an error, or what it came of, is what a collective operation raises when another process is gone, and no fault of this one's own."""
+    own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and not str(error).startswith(own):
+        return True
+    came_of = error.__cause__ or error.__context__
+    return came_of is not None and is_of_a_lost_process(came_of)
+
+
+def count() -> int:
+    """The processes of the job; 1 outside one."""
+    if not _joined:
+        return 1
+    import jax
+
+    return jax.process_count()
+
+
+def index() -> int:
+    """The number of this process, from 0."""
+    if not _joined:
+        return 0
+    import jax
+
+    return jax.process_index()
+
+
+def own_folder(folder: Path) -> Path:
+    """Where this process keeps what it writes to a folder that all share: process 0 in the folder itself, process N in `processes/N` below it."""
+    return folder if index() == 0 else folder / "processes" / str(index())
+
+
+def shared_folder(own: Path) -> Path:
+    """The folder that all share, of an `own_folder`."""
+    return own if index() == 0 else own.parents[1]
+
+
+def gathered(values: np.ndarray) -> np.ndarray:
+    """The values of all processes, [count, ...]; every process must call it."""
+    if count() == 1:
+        return values[None]
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(values, tiled=False)).reshape(count(), *values.shape)
+
+
+def wait_for_all() -> None:
+    """Returns once every process is here."""
+    gathered(np.zeros(1, np.int32))
+
+
+def all_true(value: bool) -> bool:
+    """Whether the value is true in every process; every process must call it."""
+    return bool(gathered(np.array([value], np.int32)).all())
+
+
+def require_same(values: dict[str, Any], what: str) -> None:
+    """Sees that all processes hold the same JSON values, by flat name; every process must call it.
+
+    Raises:
+      ConfigError: in all of them, if one differs from process 0; names the process, the field and both values.
+    """
+    own = json.dumps(values, sort_keys=True).encode()
+    sizes = gathered(np.array([len(own)], np.int32))[:, 0]
+    texts = gathered(np.frombuffer(own.ljust(int(sizes.max())), np.uint8))
+    first, *others = (json.loads(bytes(text[:size])) for text, size in zip(texts, sizes, strict=True))
+    differing = [
+        f"process {number}: {name} is {other.get(name)!r}, in process 0 it is {first.get(name)!r}"
+        for number, other in enumerate(others, start=1)
+        for name in sorted(first.keys() | other.keys())
+        if first.get(name) != other.get(name)
+    ]
+    if differing:
+        raise ConfigError(f"the processes of the job do not agree on {what}: start all of them with the same. " + "\n  ".join(["", *differing]).lstrip(" "))
+
+
+def require_shared(folder: Path, flag: str) -> None:
+    """Sees that a folder is one and the same for all processes; every process must call it.
+
+    Raises:
+      ConfigError: in all of them; names the processes that do not see what process 0 wrote.
+    """
+    token = int(gathered(np.array([time.time_ns() % 2**31], np.int32))[0, 0])
+    mark = folder / f".seen-by-all-{token}"
+    if index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    wait_for_all()
+    deadline = time.monotonic() + 5  # a network file system may show a new file late
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    seen = gathered(np.array([mark.exists()], np.int32))[:, 0]
+    if index() == 0:
+        mark.unlink()
+    if not seen.all():
+        blind = ", ".join(str(number) for number in np.flatnonzero(seen == 0))
+        raise ConfigError(f"process {blind} of the job does not see {folder} of process 0: --{flag} must name a folder that all hosts share.")
+
+
+@contextlib.contextmanager
+def exclusive_to_job(folder: str | os.PathLike, name: str, what: str) -> Iterator[None]:
+    """`jaxkd.files.exclusive` for a block that all processes of the job go through together."""
+    with exclusive(folder, name, what) if index() == 0 else contextlib.nullcontext():
+        wait_for_all()
+        yield
+        wait_for_all()
+
+
+def agreed_signal(signal: int) -> int:
+    """The signal that some process was told to end by, 0 for none; every process must call it."""
+    return int(gathered(np.array([signal], np.int32)).max())
+
+
+class StopVote:
+    """Agrees on the step after which all processes stop, once one of them was told to.
+
+    They ask each other every `STOP_SECONDS` or so, at steps that process 0 chooses by its own clock, so that none waits for another in between.
+    """
+
+    def __init__(self, step: int):
+        self._next, self._last, self._since = step + 1, step, time.monotonic()
+
+    def __call__(self, step: int, signal: int) -> int:
+        """The signal on which to stop after this step, 0 for none.
+
+        Args:
+          step: finished steps; each process passes all of them in turn.
+          signal: what this process was told, 0 for nothing.
+        """
+        if count() == 1:
+            return signal
+        if step < self._next:
+            return 0
+        per_step = (time.monotonic() - self._since) / (step - self._last)
+        steps = int(np.clip(round(STOP_SECONDS / max(per_step, 1e-4)), 1, 1000))
+        self._next, self._last, self._since = step + int(gathered(np.array([steps], np.int32))[0, 0]), step, time.monotonic()
+        return agreed_signal(signal)

@@ -1,0 +1,64 @@
+"""The parent of a process of a job: passes signals on, and turns the ways in which JAX ends a process into exit statuses of jaxkd."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+from jaxkd.errors import ConfigError
+
+_WATCHED = "JAXKD_WATCHED"
+_PR_SET_PDEATHSIG = 1
+PEER_LOST = 4
+GOES_ON = "the same commands go on from the last saved step."
+NOT_JOINED = (
+    "the processes of the job did not all reach its coordinator within {seconds} s (--join_seconds): is --num_processes the same everywhere, is every process "
+    "running, and can its host reach the coordinator's port?"
+)
+
+
+def is_watched() -> bool:
+    """Whether this process has such a parent."""
+    return _WATCHED in os.environ
+
+
+def _end_with_parent() -> None:
+    """Linux: the process is killed as soon as its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def tell_joined() -> None:
+    """Tells the parent that this process has joined its job."""
+    os.write(int(os.environ[_WATCHED]), b"j")
+
+
+def watch(join_seconds: int) -> int:
+    """Runs the command of this process again as a child, and returns its exit status.
+
+    Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 2 before it has joined, for which it has
+    `join_seconds`, and 4 afterwards. A child that was killed otherwise has 128 + the number of the signal.
+    """
+    told, tells = os.pipe()
+    command, environment = [sys.executable, *sys.orig_argv[1:]], os.environ | {_WATCHED: str(tells)}
+    child = subprocess.Popen(command, env=environment, pass_fds=(tells,), start_new_session=True, preexec_fn=_end_with_parent)
+    os.close(tells)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    status = child.wait()
+    if status == -signal.SIGABRT and not os.read(told, 1):
+        print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
+        return ConfigError.exit_status
+    if status == -signal.SIGABRT:
+        print(f"jaxkd: another process of the job is lost, and this one ends; {GOES_ON}", file=sys.stderr)
+        return PEER_LOST
+    if status < 0:
+        print(f"jaxkd: the process was ended by {signal.Signals(-status).name}; {GOES_ON}", file=sys.stderr)
+        return 128 - status
+    return status
