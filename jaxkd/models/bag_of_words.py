@@ -18,8 +18,12 @@ def sublinear_frequencies(tokens: jax.Array, vocabulary: int) -> jax.Array:
     Returns:
       float32 [B, V]; zeros for a row of nothing but padding.
     """
-    rows = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
-    counts = jnp.zeros((len(tokens), vocabulary)).at[rows, tokens].add(jnp.where(tokens < vocabulary, tokens > 0, jnp.nan), mode="clip")
+
+    # row by row: a scatter over all rows would send the counts of the whole batch to every device
+    def count(row: jax.Array) -> jax.Array:
+        return jnp.zeros(vocabulary).at[row].add(jnp.where(row < vocabulary, row > 0, jnp.nan), mode="clip")
+
+    counts = jax.vmap(count)(tokens)
     frequencies = jnp.where(counts == 0, 0, 1 + jnp.log(jnp.maximum(counts, 1)))
     return frequencies / jnp.maximum(jnp.linalg.norm(frequencies, axis=1, keepdims=True), 1)
 
