@@ -85,6 +85,18 @@ class Devices:
             return jax.device_put(tree, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
+    def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function inside a step, where every device computes it on its own rows alone.
+
+        What XLA does not split over devices under jit, such as the Fourier transform, is else computed on every device for the whole batch, gathered before.
+
+        Args:
+          function: of pytrees of arrays with one leading axis of rows, each treated by itself, to the same.
+        """
+        if self.mode == "pmap" or self.mesh.size == 1:
+            return function
+        return jax.shard_map(function, mesh=self.mesh, in_specs=PartitionSpec(DATA_AXIS), out_specs=PartitionSpec(DATA_AXIS))
+
     def compile(self, step: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
         """Compiles `step(state, batch, *, axis_name)`, whose results are equal on all devices, to `f(state, batch)`."""
         bound = functools.partial(step, axis_name=self.axis_name)

@@ -37,7 +37,8 @@ def main() -> None:
         assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself
         keep_gradient = optax.trace(decay=0.0)
-        experiment = assembly.experiment._replace(optimiser=keep_gradient)
+        transform = assembly.devices.by_rows(assembly.experiment.transform)
+        experiment = assembly.experiment._replace(optimiser=keep_gradient, transform=transform)
         state = assembly.devices.replicate(assembly.state._replace(optimiser_state=keep_gradient.init(assembly.state.params)))
         step = assembly.devices.compile(functools.partial(train_step, experiment))
         # away from the start, where half of the convolutions are zero

@@ -145,14 +145,15 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)
     method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
     experiment = experiment._replace(method=method)
+    in_step = experiment._replace(transform=devices.by_rows(experiment.transform))
     return Assembly(
         experiment,
         devices,
         loader,
         teacher,
         devices.replicate(state),
-        devices.compile(functools.partial(train_step, experiment), donate_state=True),
-        devices.compile(functools.partial(eval_step, experiment)),
+        devices.compile(functools.partial(train_step, in_step), donate_state=True),
+        devices.compile(functools.partial(eval_step, in_step)),
     )
 
 
