@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxkd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    ("config", "recipes", "members", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel", "hosts", "watch"),
+    ("config", "recipes", "members", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel", "collectives", "hosts", "watch"),
     ("losses", "metrics", "frontend", "torch_start"),
     ("lelp", "compression", "models", "data"),
     ("methods", "students", "teachers"),
