@@ -134,6 +134,8 @@ def default_config() -> ml_collections.ConfigDict:
             "difference": "absolute",
             "absolute_eps": False,
             "group_size": 0,
+            "gather": "global",
+            "rows": "gathered",
             "stage_weights": (),
             "alignment": "repeat",
             "features_expand": -1,

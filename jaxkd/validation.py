@@ -64,6 +64,8 @@ _CHOICES = {
     "teacher.combine": ("concatenate", "separate"),
     "distance.name": ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet", "l2", "cosine"),
     "distance.difference": ("absolute", "squared"),
+    "distance.gather": ("global", "local"),
+    "distance.rows": ("gathered", "own"),
     "distance.alignment": ("repeat", "pool", "interpolate"),
     "compressed.transformation": ("linear", "linear_norm", "mlp", "attention", "random", "pca", "identity"),
     "compressed.training": ("joint", "staged"),
@@ -199,6 +201,7 @@ def _validate_distance(flat: dict[str, Any]) -> None:
         raise ConfigError(
             f"config.distance.group_size is {flat['distance.group_size']}, but a group needs at least 2 rows (4 if bias_corrected); 0 is the batch."
         )
+    _validate_split(flat)
     _validate_stages(flat)
     expands = [(flat["distance.features_expand"], flat["distance.embedding_expand"])]
     per_stage = [flat[f"distance.stage_{side}_expand"] for side in ("features", "embedding")]
@@ -210,6 +213,26 @@ def _validate_distance(flat: dict[str, Any]) -> None:
     for pair in expands:
         if min(pair) < -1 or 0 in pair or (-1 in pair and pair != (-1, -1)):
             raise ConfigError(f"config.distance.features_expand and embedding_expand are {pair}: both -1 (mean over time), or both a number of repeats.")
+
+
+def _validate_split(flat: dict[str, Any]) -> None:
+    for field, value, instead in (
+        ("gather", "local", "or, for the same objective, set distance.group_size to the rows of one device"),
+        ("rows", "own", "or leave it at 'gathered'"),
+    ):
+        if flat[f"distance.{field}"] == value and flat["parallel.mode"] != "pmap":
+            raise ConfigError(
+                f"config.distance.{field} is {value!r}, but with parallel.mode={flat['parallel.mode']!r} the step sees the whole batch, not the rows of a "
+                f"device: set parallel.mode='pmap', {instead}."
+            )
+    if flat["distance.rows"] != "own":
+        return
+    for field, value in (("name", "distance_correlation"), ("group_size", 0), ("gather", "global")):
+        if flat[f"distance.{field}"] != value:
+            raise ConfigError(
+                f"config.distance.{field} is {flat[f'distance.{field}']!r}, but distance.rows='own' is a form of the distance correlation of the whole batch: "
+                f"set distance.{field} to {value!r}, or distance.rows to 'gathered'."
+            )
 
 
 def _validate_stages(flat: dict[str, Any]) -> None:

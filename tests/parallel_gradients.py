@@ -26,13 +26,14 @@ def main() -> None:
         data, _, named = name.rpartition(":")
         method, _, distance = named.partition("+")
         method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
-        config = text_config(method=method) if data in ("text", "dropout") else small_config(method=method)
+        config = text_config(method=method) if data in ("text", "dropout", "own") else small_config(method=method)
         if data == "dropout":
             config.student.name = "tests.small:dropping_student"
         config.parallel.mode = mode
         config.crd.negatives = 16
         config.distance.name = distance or "distance_correlation"
-        config.distance.group_size = 16
+        config.distance.group_size = 0 if data == "own" else 16
+        config.distance.rows = "own" if data == "own" and mode == "pmap" else "gathered"
         config.training.time_mask = 20
         assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself

@@ -13,7 +13,7 @@ from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 
 FEW_CLASS_METHODS = ("text:lelp", "text:crd", "text:rkd", "text:subclass_teacher")
-METHODS = ("baseline", "east+cosine_distance_correlation", "compressed", "compressed+fitnet", *FEW_CLASS_METHODS, "dropout:baseline")
+METHODS = ("baseline", "east+cosine_distance_correlation", "compressed", "compressed+fitnet", *FEW_CLASS_METHODS, "dropout:baseline", "own:east")
 ROOT = Path(__file__).parent.parent
 
 

@@ -165,7 +165,7 @@ def dkd(
     return temperature**2 * masked_mean(rows, mask, axis_name=axis_name)
 
 
-@functools.partial(jax.jit, static_argnames="axis_name")
+@functools.partial(jax.jit, static_argnames=("axis_name", "gather"))
 def dist(
     logits: Array,
     teacher_logits: Array,
@@ -175,6 +175,7 @@ def dist(
     temperature: float = 1.0,
     where: Array | None = None,
     axis_name: str | None = None,
+    gather: str = "global",
 ) -> jax.Array:
     """DIST: distillation by correlation of probabilities (Huang et al. 2022, arXiv 2205.10536).
 
@@ -190,6 +191,7 @@ def dist(
       temperature: softens both sides.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for the correlation across the rows of each device in place of the global batch, another objective.
 
     Returns:
       A scalar, float32 (float64 for float64 inputs).
@@ -205,7 +207,7 @@ def dist(
         return inter_weight * (1 - masked_mean(across_classes, rows)) + intra_weight * (1 - jnp.mean(across_rows))
 
     probabilities = jax.nn.softmax(logits / temperature), jax.nn.softmax(teacher_logits / temperature)
-    return temperature**2 * mean_over_groups(batch_loss, *probabilities, min_rows=1, group_size=None, where=mask, axis_name=axis_name)
+    return temperature**2 * mean_over_groups(batch_loss, *probabilities, min_rows=1, group_size=None, where=mask, axis_name=axis_name, gather=gather)
 
 
 def standardised_kd(logits: Array, teacher_logits: Array, *, temperature: float = 2.0, where: Array | None = None, axis_name: str | None = None) -> jax.Array:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxkd.errors import ConfigError
-from jaxkd.losses.reduce import row_mask, to_compute_dtype
+from jaxkd.errors import ConfigError, unknown_name
+from jaxkd.losses.reduce import all_rows, row_mask, to_compute_dtype
 from jaxkd.types import Array
+
+GATHERS = ("global", "local")
 
 
 def mean_over_groups(
@@ -19,6 +21,8 @@ def mean_over_groups(
     group_size: int | None,
     where: Array | None,
     axis_name: str | None,
+    gather: str = "global",
+    split_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """Applies a loss per group and frame: mean over frames, groups weighted by their rows.
 
@@ -32,14 +36,20 @@ def mean_over_groups(
       min_rows: fewest rows for which the loss is defined.
       group_size: rows a group; None = the whole global batch is one group.
       where: True for the rows that count, bool [B].
-      axis_name: mapped axis over which the batch is split; rows are gathered over it in axis order.
+      axis_name: mapped axis over which the batch is split.
+      gather: "global": rows are gathered over the axis, in its order. "local", another objective: groups are runs of rows of one replica (with
+        group_size None all of them), and no row crosses the axis. Without a mapped axis the two are one.
+      split_loss: the same as `group_loss` from the rows of this replica alone, equal on all replicas, or None: taken in its place where the
+        batch is split and is one group.
 
     Returns:
       A scalar, float32 (float64 for float64 inputs).
 
     Raises:
-      ConfigError: numbers of rows or frames differ, or the group size is below `min_rows`.
+      ConfigError: numbers of rows or frames differ, the group size is below `min_rows`, or `gather` is unknown.
     """
+    if gather not in GATHERS:
+        raise unknown_name("gather", gather, GATHERS)
     features, embedding = to_compute_dtype(features), to_compute_dtype(embedding)
     features = features[:, None] if features.ndim == 2 else features
     embedding = embedding[:, None] if embedding.ndim == 2 else embedding
@@ -52,9 +62,22 @@ def mean_over_groups(
         raise ConfigError(f"group_size is {group_size}: this distance needs at least {min_rows} rows a group.")
     mask = row_mask(where, features)
     rows = (jnp.where(mask, features, 0), jnp.where(mask, embedding, 0), mask[:, 0, 0].astype(features.dtype))
-    if axis_name is not None:
-        rows = jax.lax.all_gather(rows, axis_name, tiled=True)
-    total = rows[0].shape[0]
+    if split_loss is not None and axis_name is not None and (group_size is None or group_size >= len(features) * jax.lax.axis_size(axis_name)):
+        loss = jnp.mean(jax.vmap(split_loss, in_axes=(1, 1, None))(*rows))
+        return jnp.where(jax.lax.psum(jnp.sum(rows[2]), axis_name) >= min_rows, loss, 0)
+    if gather == "global":
+        rows = all_rows(rows, axis_name)
+    total, count = _sum_over_groups(group_loss, rows, min_rows, group_size)
+    if gather == "local" and axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)
+
+
+def _sum_over_groups(
+    group_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], rows: tuple[jax.Array, jax.Array, jax.Array], min_rows: int, group_size: int | None
+) -> tuple[jax.Array, jax.Array]:
+    """Sum over groups of their loss times their rows, and of their rows."""
+    total = len(rows[0])
     size = total if group_size is None else min(group_size, total)
     groups = -(-total // size)
 
@@ -67,4 +90,4 @@ def mean_over_groups(
     losses = jnp.mean(jax.vmap(over_frames)(x, y, weights), axis=1)
     counts = jnp.sum(weights, axis=1)
     counts = jnp.where(counts >= min_rows, counts, 0)
-    return jnp.sum(jnp.where(counts > 0, losses, 0) * counts) / jnp.maximum(jnp.sum(counts), 1)
+    return jnp.sum(jnp.where(counts > 0, losses, 0) * counts), jnp.sum(counts)

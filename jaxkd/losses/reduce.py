@@ -1,5 +1,7 @@
 """Means over the rows that count, on the global batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -36,3 +38,13 @@ def row_mask(where: Array | None, x: Array) -> jax.Array:
     if where is None:
         return jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), bool)
     return jnp.asarray(where, bool).reshape((x.shape[0],) + (1,) * (x.ndim - 1))
+
+
+def all_rows(x: Any, axis_name: str | None) -> Any:
+    """The rows [m, ...] of all replicas in axis order, [n, ...], of an array or of each of a pytree; as it is without a mapped axis."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+def first_row(rows: int, axis_name: str | None) -> jax.Array | int:
+    """Where the rows of this replica begin in the global batch."""
+    return 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows

@@ -67,7 +67,7 @@ def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, *, distance_weight: flo
     return distance_weight * by_distance + angle_weight * angles
 
 
-@functools.partial(jax.jit, static_argnames=("group_size", "axis_name"))
+@functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
 def rkd(
     features: Array,
     embedding: Array,
@@ -77,6 +77,7 @@ def rkd(
     group_size: int | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
+    gather: str = "global",
 ) -> jax.Array:
     """Relational knowledge distillation (Park et al. 2019, arXiv 1904.05068).
 
@@ -96,6 +97,7 @@ def rkd(
         None = the whole global batch. A remainder needs at least 2 rows; groups are weighted by their rows.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for groups within the rows of each device, another objective (see `distance_correlation_loss`).
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by translation, rotation and scale of a side.
@@ -104,7 +106,7 @@ def rkd(
       ConfigError: numbers of rows or frames differ, or the group size is below 2.
     """
     loss = functools.partial(_rkd, distance_weight=distance_weight, angle_weight=angle_weight)
-    return mean_over_groups(loss, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name)
+    return mean_over_groups(loss, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
 def _pkt(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
@@ -120,8 +122,10 @@ def _pkt(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
     return masked_mean(teacher * (jnp.log(teacher + _PKT_EPS) - jnp.log(student + _PKT_EPS)), pairs > 0)
 
 
-@functools.partial(jax.jit, static_argnames=("group_size", "axis_name"))
-def pkt(features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
+def pkt(
+    features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None, gather: str = "global"
+) -> jax.Array:
     """Probabilistic knowledge transfer (Passalis and Tefas 2018, arXiv 1803.10837).
 
     K = (cosine + 1) / 2 between all rows, each row of K divided by its sum; mean over all B^2 entries of K_t log((K_t + e) / (K_s + e)) with
@@ -133,6 +137,7 @@ def pkt(features: Array, embedding: Array, *, group_size: int | None = None, whe
       group_size: rows a group, as in `rkd`.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for groups within the rows of each device, another objective (see `distance_correlation_loss`).
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by rotation of a side and by the scale of each vector.
@@ -140,7 +145,7 @@ def pkt(features: Array, embedding: Array, *, group_size: int | None = None, whe
     Raises:
       ConfigError: numbers of rows or frames differ, or the group size is below 2.
     """
-    return mean_over_groups(_pkt, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name)
+    return mean_over_groups(_pkt, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
 def _similarity_preserving(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
@@ -151,9 +156,9 @@ def _similarity_preserving(x: jax.Array, y: jax.Array, weights: jax.Array) -> ja
     return masked_mean(jnp.square(similarities(x) - similarities(y)), weights[:, None] * weights[None, :] > 0)
 
 
-@functools.partial(jax.jit, static_argnames=("group_size", "axis_name"))
+@functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
 def similarity_preserving(
-    features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None
+    features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None, gather: str = "global"
 ) -> jax.Array:
     """Similarity-preserving distillation (Tung and Mori 2019, arXiv 1907.09682): ||G_s - G_t||_F^2 / B^2, G = Gram matrix with rows of L2 norm 1.
 
@@ -163,6 +168,7 @@ def similarity_preserving(
       group_size: rows a group, as in `rkd`.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for groups within the rows of each device, another objective (see `distance_correlation_loss`).
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by rotation and scale of a side.
@@ -170,7 +176,7 @@ def similarity_preserving(
     Raises:
       ConfigError: numbers of rows or frames differ, or the group size is below 2.
     """
-    return mean_over_groups(_similarity_preserving, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name)
+    return mean_over_groups(_similarity_preserving, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
 def _cka(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
@@ -183,8 +189,10 @@ def _cka(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
     return 1 - jnp.where(square > 0, squared_norm(x, y) * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
-@functools.partial(jax.jit, static_argnames=("group_size", "axis_name"))
-def cka(features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
+def cka(
+    features: Array, embedding: Array, *, group_size: int | None = None, where: Array | None = None, axis_name: str | None = None, gather: str = "global"
+) -> jax.Array:
     """1 - linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414), over the rows of a batch.
 
     1 - ||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F), columns centred; 1 with zero gradient where a side is constant. It wants more rows than
@@ -196,6 +204,7 @@ def cka(features: Array, embedding: Array, *, group_size: int | None = None, whe
       group_size: rows a group, as in `rkd`.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for groups within the rows of each device, another objective (see `distance_correlation_loss`).
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by translation, rotation and scale of a side.
@@ -203,4 +212,4 @@ def cka(features: Array, embedding: Array, *, group_size: int | None = None, whe
     Raises:
       ConfigError: numbers of rows or frames differ, or the group size is below 2.
     """
-    return mean_over_groups(_cka, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name)
+    return mean_over_groups(_cka, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)

@@ -11,8 +11,10 @@ from jaxkd.losses.reduce import masked_mean
 from jaxkd.types import Array
 
 
-@functools.partial(jax.jit, static_argnames="axis_name")
-def subclass_auxiliary(logits: Array, *, temperature: float = 1.0, where: Array | None = None, axis_name: str | None = None) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("axis_name", "gather"))
+def subclass_auxiliary(
+    logits: Array, *, temperature: float = 1.0, where: Array | None = None, axis_name: str | None = None, gather: str = "global"
+) -> jax.Array:
     """Auxiliary loss of the teacher in Subclass Distillation (Mueller, Kornblith and Hinton 2020, arXiv 2002.03936).
 
     mean_i logsumexp_j(e_i . e_j) - 1 / temperature - log B over the global batch, e_i = row i of the logits, standardised and divided by
@@ -24,6 +26,7 @@ def subclass_auxiliary(logits: Array, *, temperature: float = 1.0, where: Array 
       temperature: the smaller, the more it is the nearest rows that matter.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      gather: "global", or "local" for the mean over devices of the loss within the rows of each, another objective; B is then the rows of a device.
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by shift and positive scale of each row.
@@ -37,4 +40,4 @@ def subclass_auxiliary(logits: Array, *, temperature: float = 1.0, where: Array 
         spread = jax.nn.logsumexp(jnp.where(counted, similarity, -jnp.inf), axis=1)
         return masked_mean(spread - jnp.log(jnp.maximum(jnp.sum(weights), 1)), rows)
 
-    return mean_over_groups(batch_loss, logits, logits, min_rows=1, group_size=None, where=where, axis_name=axis_name)
+    return mean_over_groups(batch_loss, logits, logits, min_rows=1, group_size=None, where=where, axis_name=axis_name, gather=gather)

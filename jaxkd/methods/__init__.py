@@ -68,19 +68,20 @@ def check(name: str) -> None:
     check_name("method", name, (*METHODS, *REFERENCES))
 
 
-def require_rows(config: Any, rows: int) -> None:
-    """Raises ConfigError if a batch of this many rows, labelled and unlabelled, is too small for the distance of the config's method."""
+def require_rows(config: Any, rows: int, *, devices: int = 1) -> None:
+    """Raises ConfigError if a batch of this many rows, labelled and unlabelled, on so many devices is too small for the distance of the config's method."""
     settings = config.distance
     if config.method not in DISTANCES or settings.name not in BETWEEN_ROWS:
         return
+    rows, batch = (rows // devices, "a device's part of a training batch") if settings.gather == "local" else (rows, "a training batch")
     needed = 4 if settings.bias_corrected and settings.name != "cosine_distance_difference" else 2
     if rows < needed:
         raise ConfigError(
-            f"config.distance.name is {settings.name!r} with bias_corrected={settings.bias_corrected}, which needs {needed} rows, but a training batch has "
+            f"config.distance.name is {settings.name!r} with bias_corrected={settings.bias_corrected}, which needs {needed} rows, but {batch} has "
             f"{rows}: raise training.batch_size."
         )
     if rows < settings.group_size:
-        raise ConfigError(f"config.distance.group_size is {settings.group_size}, but a training batch has {rows} rows: lower it, or set it to 0 for the batch.")
+        raise ConfigError(f"config.distance.group_size is {settings.group_size}, but {batch} has {rows} rows: lower it, or set it to 0 for all.")
 
 
 def build(name: str, config: Any, context: Any) -> Any:

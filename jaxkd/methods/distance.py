@@ -104,8 +104,9 @@ def _of_stage(config: Any, stage: Stage, features: Array, embedding: Array, wher
     features, embedding = lib.align_time(features, embedding, alignment=settings.alignment, **expands)
     if settings.name in _ROW_BY_ROW:
         return _ROW_BY_ROW[settings.name](features, embedding, where=where, axis_name=axis_name)
-    of_groups = {"group_size": settings.group_size or None, "where": where, "axis_name": axis_name}
+    of_groups = {"group_size": settings.group_size or None, "where": where, "axis_name": axis_name, "gather": settings.gather}
     if settings.name == "cosine_distance_difference":
         return lib.cosine_distance_difference(features, embedding, kind=_DIFFERENCES[settings.difference], **of_groups)
     eps = lib.EAST_EPS if settings.absolute_eps else None
-    return _CORRELATIONS[settings.name](features, embedding, bias_corrected=settings.bias_corrected, eps=eps, **of_groups)
+    own = {"rows": settings.rows} if settings.name == "distance_correlation" else {}
+    return _CORRELATIONS[settings.name](features, embedding, bias_corrected=settings.bias_corrected, eps=eps, **own, **of_groups)

@@ -132,7 +132,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         length_pool=settings.length_pool,
         own_rows=devices.own_rows,
     )
-    methods.require_rows(config, loader.rows)
+    methods.require_rows(config, loader.rows, devices=devices.mesh.size)
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
     if hosts.count() > 1 and teacher.embedding is not None and store is not None and store.frames is None:

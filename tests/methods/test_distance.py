@@ -78,6 +78,21 @@ def test_groups_of_rows_reach_the_statistic():
     assert _apart(_config(group_size=4), _student(z), e) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_gather_and_rows_reach_the_statistic():
+    """On two devices: local is the mean of the halves, and with own rows no device makes the matrix of all pairs."""
+    z, e = _random(30, 8, 1, 3), _random(31, 8, 1, DIM)
+    halves = z.reshape(2, 4, 1, 3), e.reshape(2, 4, 1, DIM)
+
+    def on_devices(**overrides):
+        return lambda features, embedding: distance(_config(**overrides), (features,), embedding, None, "data")
+
+    expected = np.mean([1 - dcor.distance_correlation_sqr(z[rows, 0], e[rows, 0]) for rows in (slice(0, 4), slice(4, 8))])
+    np.testing.assert_allclose(jax.vmap(on_devices(gather="local"), axis_name="data")(*halves), np.full(2, expected), rtol=1e-5)
+    traced = {rows: str(jax.make_jaxpr(on_devices(rows=rows), axis_env=[("data", 2)])(z[:4], e[:4])) for rows in ("own", "gathered")}
+    assert "8,8]" in traced["gathered"]
+    assert "8,8]" not in traced["own"]
+
+
 def test_vectors_of_the_specification():
     assert _apart(_config(), _student(Z[:, None]), E[:, None]) == pytest.approx(1 - 0.8079843294, abs=1e-6)
     assert _apart(_config(name="cosine_distance_difference"), _student(Z[:, None] + 1), E[:, None]) == pytest.approx(0.2130985232, abs=1e-6)
@@ -213,6 +228,8 @@ def test_as_many_weights_as_stages():
         ({"stage_features_expand": (1, 2)}, "one integer for each of distance.stage_weights"),
         ({"stage_weights": (1.0, 1.0), "stage_features_expand": (1, 2)}, r"are \(1, -1\): both -1"),
         ({"alignment": "pool", "features_expand": 1, "embedding_expand": 6}, "'pool', which repeats no frame"),
+        ({"gather": "local"}, "with parallel.mode='jit' the step sees the whole batch.*set distance.group_size to the rows of one device"),
+        ({"rows": "own"}, "with parallel.mode='jit' the step sees the whole batch.*set parallel.mode='pmap', or leave it at 'gathered'"),
         ({"group_size": 65}, "group_size is 65, but a training batch has 64 rows: lower it, or set it to 0"),
     ],
 )
@@ -221,6 +238,36 @@ def test_bad_distances_are_refused_before_anything_starts(overrides, message):
     config.update_from_flattened_dict({f"distance.{name}": value for name, value in overrides.items()})
     with pytest.raises(ConfigError, match=message):
         pipeline.check(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"name": "cosine_distance_correlation"}, "distance.name is 'cosine_distance_correlation', but distance.rows='own'.*to 'distance_correlation'"),
+        ({"group_size": 16}, "distance.group_size is 16, but distance.rows='own'.*set distance.group_size to 0, or distance.rows to 'gathered'"),
+        ({"gather": "local"}, "distance.gather is 'local', but distance.rows='own'"),
+    ],
+)
+def test_own_rows_are_of_one_distance_of_the_whole_batch(overrides, message):
+    config = default_config()
+    config.parallel.mode, config.distance.rows = "pmap", "own"
+    pipeline.check(config)
+    config.distance.update(overrides)
+    with pytest.raises(ConfigError, match=message):
+        pipeline.check(config)
+
+
+def test_a_local_distance_needs_its_rows_on_each_device():
+    config = default_config()
+    config.parallel.mode, config.distance.gather, config.distance.bias_corrected = "pmap", "local", True
+    methods.require_rows(config, 16, devices=4)
+    with pytest.raises(ConfigError, match=r"needs 4 rows, but a device's part of a training batch has 2: raise training\.batch_size"):
+        methods.require_rows(config, 16, devices=8)
+    config.distance.update({"gather": "global", "group_size": 8})
+    methods.require_rows(config, 16, devices=8)
+    config.distance.gather = "local"
+    with pytest.raises(ConfigError, match="group_size is 8, but a device's part of a training batch has 4 rows"):
+        methods.require_rows(config, 16, devices=4)
 
 
 @pytest.mark.parametrize("method", ["east", "compressed"])
