@@ -13,7 +13,7 @@ from jaxkd import hosts, methods, pipeline
 from jaxkd.files import default_cache_dir
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
-from tests.small import small_config, text_config
+from tests.small import load_config, small_config, text_config
 
 
 def main() -> None:
@@ -26,7 +26,10 @@ def main() -> None:
         data, _, named = name.rpartition(":")
         method, _, distance = named.partition("+")
         method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
-        config = text_config(method=method) if data in ("text", "dropout", "own") else small_config(method=method)
+        if data == "image":
+            config = load_config("image", f"data=digits_bin,method={method},runlocal")
+        else:
+            config = text_config(method=method) if data in ("text", "dropout", "own") else small_config(method=method)
         if data == "dropout":
             config.student.name = "tests.small:dropping_student"
         config.parallel.mode = mode

@@ -167,3 +167,25 @@ def test_a_process_that_never_comes_ends_the_job(tmp_path):
     job = _job(tmp_path / "run", *TEXT, "--join_seconds=5", processes=1, of_one={0: ("--num_processes=2",)})
     (said,) = _ended(job, 2)
     assert "did not all reach its coordinator" in said and "(--join_seconds)" in said
+
+
+@pytest.mark.slow
+def test_embeddings_and_subspaces_that_two_processes_made_are_those_of_one(text_inputs, cache_dir, tmp_path):
+    caches = {name: tmp_path / f"cache-{name}" for name in ("one", "two")}
+    for cache in caches.values():
+        cache.mkdir()
+        for part in ("packages", "compiled", "datasets", "tokens"):
+            (cache / part).symlink_to((cache_dir / part).resolve())
+    precompute = (*TEXT, "--mode=precompute", "--config.store.shard_rows=64")
+    process = Process(tmp_path / "one.txt", (*precompute, f"--workdir={tmp_path / 'one'}", f"--cache_dir={caches['one']}"), devices=1)
+    assert process.status() == 0, process.said.read_text()
+    _ended(_job(tmp_path / "two", *precompute, f"--cache_dir={caches['two']}"), 0, 0)
+    one, two = (
+        {file.relative_to(cache): file for file in cache.glob("stores/wordllama*/*") if "penultimate" not in file.parent.name} for cache in caches.values()
+    )
+    assert one.keys() == two.keys() and len(one) > 10
+    for name, file in one.items():
+        if name.name != "manifest.json":
+            assert file.read_bytes() == two[name].read_bytes(), name
+    (ours,), (theirs,) = (list(cache.glob("subclasses/*/probs.npy")) for cache in caches.values())
+    np.testing.assert_allclose(np.load(ours), np.load(theirs), atol=1e-3)

@@ -1,6 +1,7 @@
-"""Sharding does not change the maths: one step on one device equals the same step split over several, under jit and pmap."""
+"""Sharding does not change the maths: one step on one device equals the same step split over several, under jit and pmap, in one process and in two."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,34 +10,60 @@ import jax
 import numpy as np
 import pytest
 
+from jaxkd import methods
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 
-FEW_CLASS_METHODS = ("text:lelp", "text:crd", "text:rkd", "text:subclass_teacher")
-METHODS = ("baseline", "east+cosine_distance_correlation", "compressed", "compressed+fitnet", *FEW_CLASS_METHODS, "dropout:baseline", "own:east")
+CORE = ("baseline", "compressed", "text:lelp", "text:crd", "dropout:baseline", "own:east")
+DISTANCES = ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet")
+ALL = (
+    *CORE,
+    "image:kd",
+    *(f"text:compressed+{distance}" for distance in ("distance_correlation", "l2", "cosine")),
+    *(f"text:east+{distance}" for distance in DISTANCES),
+    *(f"text:{name}" for name in methods.METHODS if name not in ("east", "compressed", "lelp", "crd")),
+    "text:subclass_teacher",
+)
 ROOT = Path(__file__).parent.parent
 
 
-def _run(tmp_path: Path, mode: str, devices: int, methods: tuple[str, ...] = METHODS) -> dict[str, np.ndarray]:
-    out = tmp_path / f"{mode}{devices}.npz"
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _run(folder: Path, mode: str, devices: int, processes: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What one step gives on `processes` with `devices` each."""
+    out, port = folder / f"{mode}-{devices}-{processes}.npz", _free_port()
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-m", "tests.parallel_gradients", mode, str(out), *methods], cwd=ROOT, env=environment, check=True)
+    command = [sys.executable, "-m", "tests.parallel_gradients", mode, str(out), *names]
+    jobs = [{"JAXKD_TEST_JOB": f"127.0.0.1:{port},{processes},{process}"} if processes > 1 else {} for process in range(processes)]
+    started = [subprocess.Popen(command, cwd=ROOT, env=environment | job) for job in jobs]
+    assert [process.wait(900) for process in started] == [0] * processes
     with np.load(out) as arrays:
-        assert int(arrays["devices"]) == devices
+        assert int(arrays["devices"]) == devices * processes
         return dict(arrays)
 
 
+@pytest.fixture(scope="module")
+def on_one_device(small_inputs, text_inputs, tmp_path_factory) -> dict[str, np.ndarray]:
+    return _run(tmp_path_factory.mktemp("one"), "jit", 1, 1, ALL)
+
+
 @pytest.mark.slow
-def test_gradients_do_not_depend_on_devices_or_wrapper(small_inputs, text_inputs, tmp_path):
-    one = _run(tmp_path, "jit", 1)
-    for mode, devices, methods in (("jit", 4, METHODS), ("pmap", 4, METHODS), ("pmap", 2, FEW_CLASS_METHODS)):
-        several = _run(tmp_path, mode, devices, methods)
-        assert several.keys() == {name for name in one if name.startswith((*methods, "devices"))}
-        for name, value in several.items():
-            if name != "devices":
-                expected = one[name]
-                apart = np.linalg.norm(value - expected)
-                assert apart <= 1e-5 * np.linalg.norm(expected) + 1e-7, f"{mode} on {devices} devices: {name} is {apart:.1e} away"
+@pytest.mark.parametrize(
+    ("mode", "devices", "processes", "names"),
+    [("jit", 2, 1, CORE), ("jit", 8, 1, ALL), ("pmap", 2, 1, CORE), ("pmap", 4, 1, ALL), ("jit", 2, 2, ALL), ("pmap", 1, 2, CORE), ("pmap", 2, 2, CORE)],
+)
+def test_gradients_do_not_depend_on_devices_processes_or_wrapper(on_one_device, tmp_path, mode, devices, processes, names):
+    several = _run(tmp_path, mode, devices, processes, names)
+    assert several.keys() == {name for name in on_one_device if name == "devices" or name.partition("/")[0] in names}
+    for name, value in several.items():
+        if name != "devices":
+            expected = on_one_device[name]
+            apart = np.linalg.norm(value - expected)
+            assert apart <= 1e-5 * np.linalg.norm(expected) + 1e-7, f"{name} is {apart:.1e} away"
 
 
 def test_indivisible_batch_names_sizes_that_fit():

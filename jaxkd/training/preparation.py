@@ -16,11 +16,13 @@ from jaxkd.data.loader import TrainLoader
 from jaxkd.data.packages import PACKAGES
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.views import Views
+from jaxkd.embeddings.job import embed_in_job
 from jaxkd.embeddings.joined import JoinedStore
-from jaxkd.embeddings.stage import embed_dataset, store_identity
+from jaxkd.embeddings.stage import store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
-from jaxkd.files import exclusive, sha256_json
+from jaxkd.files import sha256_json
+from jaxkd.hosts import exclusive_to_job
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
@@ -200,8 +202,8 @@ def _over_time(config: Any) -> bool:
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    with exclusive(cache_dir, path.name, "embedding"):
-        return embed_dataset(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+    with exclusive_to_job(cache_dir, path.name, "embedding"):
+        return embed_in_job(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:

@@ -14,7 +14,8 @@ from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
-from jaxkd.files import atomic_directory, exclusive, read_json, sha256_file, sha256_json, write_json
+from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.hosts import all_true, count, exclusive_to_job, index
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
@@ -42,8 +43,8 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
     subspaces = folder / "subspaces"
-    with exclusive(cache_dir, folder.name, "fitting subclasses"):
-        if not folder.exists() or (config.method in methods.SUBSPACES and not subspaces.exists()):
+    with exclusive_to_job(cache_dir, folder.name, "fitting subclasses"):
+        if not all_true(folder.exists() and (subspaces.exists() or config.method not in methods.SUBSPACES)):
             _write(config, prepared, ids, folder, identity)
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
@@ -56,6 +57,8 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
 def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identity: dict[str, Any]) -> None:
     print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
     subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
+    if index() > 0:
+        return
     with atomic_directory(folder) as temporary:
         np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
         if subspaces is not None:
@@ -145,12 +148,21 @@ def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndar
     assert prepared.classifier is not None and prepared.store is not None
     store, key, kernel = prepared.store, jax.random.key(config.seed), prepared.classifier.kernel
 
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(blocks: list[slice]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for block in blocks:
             fitted = np.flatnonzero(classes[block] >= 0)
             yield _rows(store, [ids[block.start + row] for row in fitted]), classes[block][fitted]
 
+    def moments() -> lelp.ClassMoments:
+        """Of the rows of every process, each of which reads its blocks."""
+        own = blocks[index() :: count()]
+        found = lelp.class_moments(batches(own), num_classes=num_classes) if own else lelp.ClassMoments.zeros(num_classes, store.dim)
+        return found if count() == 1 else lelp.merge_processes(found)
+
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
     if config.method == "random_directions":
-        return lelp.random_subspaces(lelp.class_moments(batches(), num_classes=num_classes), **common)
-    return lelp.fit_subspaces(batches(), num_classes=num_classes, rotation=settings.rotation, simplex=settings.simplex, solver=settings.solver, **common)
+        return lelp.random_subspaces(moments(), **common)
+    options = {**common, "rotation": settings.rotation, "simplex": settings.simplex}
+    if settings.solver == "covariance":
+        return lelp.subspaces_from_moments(moments(), **options)
+    return lelp.fit_subspaces(batches(blocks), num_classes=num_classes, solver=settings.solver, **options)

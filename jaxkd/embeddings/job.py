@@ -1,0 +1,89 @@
+"""The embed stage of a job of several processes: each embeds its shards into a part of the store, and process 0 puts the parts together."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxkd import hosts
+from jaxkd.embeddings.manifest import FILE, Manifest, read_manifest, write_manifest
+from jaxkd.embeddings.stage import Examples, embed_dataset
+from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from jaxkd.teachers import Teacher
+
+
+class _Part:
+    """Every `count`-th shard of a data set, from `index`, as the stage reads it."""
+
+    def __init__(self, dataset: Examples, shard_rows: int, index: int, count: int):
+        ids = [name for split in dataset.splits.values() for name in split]
+        shards = [ids[start : start + shard_rows] for start in range(0, len(ids), shard_rows)]
+        self.fingerprint, self.sample_rate = dataset.fingerprint, dataset.sample_rate
+        self.splits = {"part": [name for shard in shards[index::count] for name in shard]}
+        self.gather = dataset.gather
+
+
+def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, shard_rows: int = 4096, **options: Any) -> EmbeddingStore:
+    """`jaxkd.embeddings.embed_dataset` by all processes of the job, each of which must call it; the store is the same to the byte as from one process.
+
+    Process N of P keeps its shards in `path/part-N-of-P` until all are there; interrupted, the same number of processes goes on shard by shard.
+
+    Args:
+      teacher: see `jaxkd.teachers.Teacher`.
+      dataset: the same in every process.
+      path: folder of the store, which all processes share.
+      shard_rows: examples in a shard.
+      options: further ones of `embed_dataset`.
+
+    Raises:
+      ArtefactError: process 0 does not see the shards of another; and what `embed_dataset` raises.
+    """
+    path = Path(path)
+    finished = (path / FILE).is_file() and read_manifest(path).complete
+    if hosts.count() > 1 and not hosts.all_true(finished):
+        part = _Part(dataset, shard_rows, hosts.index(), hosts.count())
+        if part.splits["part"]:
+            embed_dataset(teacher, part, _folder(path, hosts.index()), shard_rows=shard_rows, **options)
+        hosts.wait_for_all()
+        if hosts.index() == 0:
+            _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
+        hosts.wait_for_all()
+    return embed_dataset(teacher, dataset, path, shard_rows=shard_rows, **options)
+
+
+def _folder(path: Path, number: int) -> Path:
+    return path / f"part-{number}-of-{hosts.count()}"
+
+
+def _read_part(path: Path, number: int) -> Manifest:
+    folder = _folder(path, number)
+    if not (folder / FILE).is_file():
+        raise ArtefactError(f"process 0 does not see {folder}, which process {number} wrote: --cache_dir must name a folder that all hosts share.")
+    return read_manifest(folder)
+
+
+def _put_together(path: Path, numbers: list[int]) -> None:
+    """Links the shards of the parts under their final names, writes the manifest, then removes the parts; killed anywhere, it can begin again."""
+    parts = {number: _read_part(path, number) for number in numbers}
+    shards = []
+    for place in range(sum(len(part.shards) for part in parts.values())):
+        number = place % hosts.count()
+        shard = parts[number].shards[place // hosts.count()]
+        named = shard._replace(file=f"shard-{place:05d}.npy", ids_file=f"shard-{place:05d}.json")
+        for made, final in ((shard.file, named.file), (shard.ids_file, named.ids_file)):
+            _link(_folder(path, number) / made, path / final)
+        shards.append(named)
+    write_manifest(path, parts[numbers[0]]._replace(shards=tuple(shards)))
+    for left in path.glob("part-*-of-*"):
+        shutil.rmtree(left)
+
+
+def _link(made: Path, final: Path) -> None:
+    final.unlink(missing_ok=True)
+    try:
+        os.link(made, final)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(made, final)
