@@ -107,7 +107,7 @@ def correlation(
     Returns:
       A scalar, on all replicas the same; 0 with zero gradient where R^2 is not defined.
     """
-    sums, count = _sums(x, y, weights, bias_corrected, eps, axis_name), jnp.sum(weights)
+    sums, count = jnp.asarray(_sums(x, y, weights, bias_corrected, eps, axis_name)), jnp.sum(weights)
     if axis_name is not None:
         sums, count = jax.lax.psum((sums, count), axis_name)
     covariance, x_variance, y_variance = sums[:3] / pairs(count, bias_corrected)
