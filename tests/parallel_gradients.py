@@ -38,6 +38,7 @@ def main() -> None:
         config.distance.group_size = 0 if data == "own" else 16
         config.distance.rows = "own" if data == "own" and mode == "pmap" else "gathered"
         config.training.time_mask = 20
+        config.evaluation.batch_size = 32
         assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself
         keep_gradient = optax.trace(decay=0.0)
