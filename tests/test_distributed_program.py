@@ -49,7 +49,7 @@ def _free_port() -> int:
 def _job(workdir: Path, *arguments: str, devices: int = 1, processes: int = 2, of_one: dict[int, tuple[str, ...]] | None = None) -> list[Process]:
     """Starts a job; `of_one`: arguments of single processes."""
     coordinator = f"--coordinator=127.0.0.1:{_free_port()}"
-    common = (f"--workdir={workdir}", "--distributed", coordinator, f"--num_processes={processes}", "--heartbeat_seconds=10", *arguments)
+    common = (f"--workdir={workdir}", "--distributed", coordinator, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
     return [
         Process(workdir.parent / f"{workdir.name}-{number}.txt", (*common, f"--process_id={number}", *(of_one or {}).get(number, ())), devices)
         for number in range(processes)
@@ -123,7 +123,7 @@ def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_o
 @pytest.mark.parametrize(("lost", "by"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, lost, by):
     workdir = tmp_path / "run"
-    job = _job(workdir, *LONG, "--config.training.steps=100000")
+    job = _job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
     _until_it_trains(workdir, job)
     child = job[lost].child()
     os.kill(child, by)
