@@ -252,7 +252,7 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
     own = own_folder(workdir)
     claim(own, as_json(config))
     if mode == "report":
-        report(config, workdir)
+        _report_once(config, workdir)
         return
     start_jax(own, cache_dir)
     with timed(own, "precompute"):
