@@ -56,6 +56,7 @@ class Checkpoints:
         """Offers a state with its validation metric; only the best offered is kept, the earlier one of equals."""
         if metric > self._best_metric:
             self._best_metric = float(metric)
+            self._last.wait_until_finished()  # two at a time would meet at one barrier of Orbax, and end a job of several processes
             # not by step: a run continued on other devices may better an earlier step, and the old one must stay until the new one is there
             _save(self._best, (self._best.latest_step() or 0) + 1, state, {"step": step, "metric": self._best_metric})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxkd.errors import ArtefactError
@@ -54,6 +55,20 @@ def test_last_and_best(tmp_path):
     _assert_equal(best, _state(2))
     assert sorted(folder.name for folder in (tmp_path / "last").iterdir()) == ["3", "4"]
     assert len(list((tmp_path / "best").iterdir())) == 1
+
+
+def test_one_checkpoint_at_a_time_is_written(tmp_path, monkeypatch):
+    """In a job, the processes would meet for two of them at one barrier of Orbax, which refuses that."""
+    managers, others_writing, save = [], [], ocp.CheckpointManager.save
+
+    def watched(manager: ocp.CheckpointManager, *arguments, **options) -> bool:
+        managers.append(manager)
+        others_writing.append(any(other.is_saving_in_progress() for other in managers if other is not manager))
+        return save(manager, *arguments, **options)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", watched)
+    _saved(tmp_path, (1, 0.1), (2, 0.2), (3, 0.3))
+    assert others_writing == [False] * 6
 
 
 @pytest.mark.parametrize("folder", ["last", "best"])
