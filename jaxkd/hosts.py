@@ -76,9 +76,14 @@ def in_job() -> bool:
 
 
 def is_of_a_lost_process(error: BaseException) -> bool:
-    """Whether an error, or what it came of, is what a collective operation raises when another process is gone, and no fault of this one's own."""
+    """Whether an error, or what it came of, is what a collective operation raises when another process is gone, and no fault of this one's own.
+
+    It is an error of JAX's; where a compiled function was called before, a ValueError that begins as one.
+    """
     own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
     if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and not str(error).startswith(own):
+        return True
+    if isinstance(error, ValueError) and str(error).startswith(("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ")):
         return True
     came_of = error.__cause__ or error.__context__
     return came_of is not None and is_of_a_lost_process(came_of)
