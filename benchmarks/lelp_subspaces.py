@@ -29,21 +29,30 @@ LATENT, BLOCK = 40, 4096
 MEMORY_ROWS = (100_000, 1_000_000)
 
 
-def mixture(rows: int, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings with 40 latent directions a class that decay like k^-0.5, noise, and class means of the size of the spread."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, classes, rows)
+def class_shapes(rng: np.random.Generator, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """40 latent directions a class that decay like k^-0.5, [C, 40, D], and class means of the size of the spread, [C, D]."""
     decay = (np.arange(1, LATENT + 1) ** -0.5).astype(np.float32)
     factors = rng.standard_normal((classes, LATENT, dim), dtype=np.float32) * decay[:, None]
-    means = rng.standard_normal((classes, dim), dtype=np.float32)
+    return factors, rng.standard_normal((classes, dim), dtype=np.float32)
+
+
+def draw(rng: np.random.Generator, labels: np.ndarray, factors: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Rows of the classes `labels`, with noise, float32 [n, D]."""
+    rows = 0.3 * rng.standard_normal((len(labels), means.shape[1]), dtype=np.float32) + means[labels]
+    for c in range(len(means)):
+        members = labels == c
+        rows[members] += rng.standard_normal((int(members.sum()), LATENT), dtype=np.float32) @ factors[c]
+    return rows
+
+
+def mixture(rows: int, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and their classes."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, rows)
+    factors, means = class_shapes(rng, dim, classes)
     embedding = np.empty((rows, dim), np.float32)
     for start in range(0, rows, BLOCK):
-        own = labels[start : start + BLOCK]
-        block = 0.3 * rng.standard_normal((len(own), dim), dtype=np.float32) + means[own]
-        for c in range(classes):
-            members = own == c
-            block[members] += rng.standard_normal((int(members.sum()), LATENT), dtype=np.float32) @ factors[c]
-        embedding[start : start + BLOCK] = block
+        embedding[start : start + BLOCK] = draw(rng, labels[start : start + BLOCK], factors, means)
     return embedding, labels
 
 

@@ -239,6 +239,10 @@ def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -
     return accumulator.finish()
 
 
+merge_program = jax.pmap(lambda part: part.psum("data"), axis_name="data", out_axes=None)
+"""What `merge_processes` runs on the moments of each device of the process, stacked, float32."""
+
+
 def merge_processes(moments: ClassMoments) -> ClassMoments:
     """Moments of the rows of all processes of a JAX run, each of which brings its own; every process must call it.
 
@@ -247,5 +251,4 @@ def merge_processes(moments: ClassMoments) -> ClassMoments:
     """
     others = jax.local_device_count() - 1
     spread = jax.tree.map(lambda x: np.concatenate([x[None], np.zeros((others, *x.shape))]).astype(np.float32), moments)
-    merged = jax.pmap(lambda part: part.psum("data"), axis_name="data", out_axes=None)(spread)
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), merged)
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), merge_program(spread))
