@@ -132,7 +132,7 @@ def parts(loader: TrainLoader) -> dict[str, Callable[[], Any]]:
         updated.update(update(params, updated))
         return updated
 
-    whole = devices.compile(lambda state, batch, axis_name: train_step(experiment, state, batch, axis_name=axis_name), donate_state=True)
+    whole = devices.compile(lambda state, batch, axis_name: train_step(experiment, state, batch, axis_name=axis_name), updates=holder["state"])
 
     def step() -> Any:
         holder["state"], terms = whole(holder["state"], devices.shard(batch))

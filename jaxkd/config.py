@@ -27,8 +27,8 @@ INSTRUMENTS = (
     "drums",
 )
 
-# Where things lie and what is listed beside a run changes no result: these fields are in no fingerprint.
-LOCATION_FIELDS = (
+# Where things lie, how far ahead batches are read and what is listed beside a run changes no result: these fields are in no fingerprint.
+NO_RESULT_FIELDS = (
     "data.archive",
     "data.scores_archive",
     "data.train_bank_archive",
@@ -37,6 +37,7 @@ LOCATION_FIELDS = (
     "data.tfds_data_dir",
     "teacher.archive",
     "other.archives",
+    "parallel.prefetch",
     "compare",
 )
 
@@ -126,7 +127,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.frontend = ml_collections.ConfigDict(
         {"kind": "kaldi", "n_fft": 1024, "window": 1024, "hop": 512, "bands": 64, "fmin": 0.0, "fmax": 8000.0, "fmin_jitter": 0, "fmax_jitter": 0}
     )
-    config.student = ml_collections.ConfigDict({"name": "cp_resnet_small", "features": ""})
+    config.student = ml_collections.ConfigDict({"name": "cp_resnet_small", "features": "", "compute_dtype": "float32"})
     config.distance = ml_collections.ConfigDict(
         {
             "name": "distance_correlation",
@@ -186,7 +187,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.evaluation = ml_collections.ConfigDict(
         {"batch_size": 64, "f1_threshold": 0.4, "bootstrap_resamples": 1000, "probe_solver": "lbfgs", "probe_learning_rate": 0.1}
     )
-    config.parallel = ml_collections.ConfigDict({"mode": "jit"})
+    config.parallel = ml_collections.ConfigDict({"mode": "jit", "parameters": "replicated", "prefetch": 2})
     config.compare = ml_collections.ConfigDict(
         {"name": "", "methods": ("probe", "baseline", "east", "compressed"), "variants": (), "seeds": (0, 1, 2), "settings": ()}
     )
@@ -247,7 +248,7 @@ def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[
 
 def result_fields(config: ml_collections.ConfigDict | dict) -> dict[str, Any]:
     """The flat fields that a result depends on: all but locations and the list of a comparison."""
-    return {key: value for key, value in flatten(config).items() if not any(key == field or key.startswith(f"{field}.") for field in LOCATION_FIELDS)}
+    return {key: value for key, value in flatten(config).items() if not any(key == field or key.startswith(f"{field}.") for field in NO_RESULT_FIELDS)}
 
 
 def fingerprint(config: ml_collections.ConfigDict | dict) -> str:

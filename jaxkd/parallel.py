@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxkd.errors import ConfigError
@@ -27,6 +28,17 @@ def row_keys(key: jax.Array, rows: int, axis_name: str | None) -> jax.Array:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(offset + np.arange(rows))
 
 
+def to_host(tree: Any) -> Any:
+    """The whole arrays of a pytree in host memory, one after the other; of what is split over the processes of a job, all of them must call it."""
+
+    def fetch(x: Any) -> np.ndarray:
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+        return np.asarray(x)
+
+    return jax.tree.map(fetch, tree)
+
+
 @dataclass(frozen=True)
 class Devices:
     """All devices as one axis, and how a pure step `f(state, batch, *, axis_name)` runs on them.
@@ -34,16 +46,18 @@ class Devices:
     Attributes:
       mode: "jit" (NamedSharding over a mesh; the step sees the global batch) or "pmap" (the step sees its rows and `axis_name`).
       mesh: one axis named "data".
+      parameters: "replicated", or "sharded": between steps each device keeps its part of parameters and optimiser state alone.
     """
 
     mode: str
     mesh: Mesh
+    parameters: str = "replicated"
 
     @classmethod
-    def all(cls, mode: str = "jit") -> "Devices":
+    def all(cls, mode: str = "jit", parameters: str = "replicated") -> "Devices":
         """Every device that JAX sees, those of a process side by side, so that its rows of a batch are consecutive."""
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-        return cls(mode, Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+        return cls(mode, Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,)), parameters)
 
     @property
     def axis_name(self) -> str | None:
@@ -76,14 +90,40 @@ class Devices:
     def shard(self, batch: Any) -> Any:
         """Splits the leading axis of each array of a pytree over the devices; each process brings its own rows."""
         if self.mode == "pmap":
-            count = jax.local_device_count()
-            return jax.tree.map(lambda x: np.asarray(x).reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
+            own = Mesh(np.array(self.mesh.local_devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+            by_device = jax.tree.map(lambda x: np.asarray(x).reshape(own.size, x.shape[0] // own.size, *x.shape[1:]), batch)
+            return jax.device_put(by_device, NamedSharding(own, PartitionSpec(DATA_AXIS)))
         return self._placed(batch, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
 
     def _placed(self, tree: Any, sharding: NamedSharding) -> Any:
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+
+    def place_parameters(self, tree: Any) -> Any:
+        """Places parameters, or an optimiser's state of them, as they lie between steps; all processes bring the same.
+
+        Sharded, each array is split along the longest axis that the devices divide; where none does, every device holds it whole.
+        """
+        if self.parameters == "replicated":
+            return self.replicate(tree)
+
+        def place(x: Any) -> jax.Array:
+            whole = to_host(x)
+            return jax.make_array_from_callback(whole.shape, self._parameter_sharding(whole.shape), lambda index: whole[index])
+
+        return jax.tree.map(place, tree)
+
+    def _parameter_sharding(self, shape: tuple[int, ...]) -> NamedSharding:
+        fitting = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
+        if not fitting:
+            return self.replicated
+        longest = max(fitting, key=lambda axis: shape[axis])
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
+
+    def gather_parameters(self, params: Any) -> Any:
+        """The parameters inside a step, whole on every device."""
+        return params if self.parameters == "replicated" else jax.lax.with_sharding_constraint(params, self.replicated)
 
     def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function inside a step, where every device computes it on its own rows alone.
@@ -97,9 +137,17 @@ class Devices:
             return function
         return jax.shard_map(function, mesh=self.mesh, in_specs=PartitionSpec(DATA_AXIS), out_specs=PartitionSpec(DATA_AXIS))
 
-    def compile(self, step: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
-        """Compiles `step(state, batch, *, axis_name)`, whose results are equal on all devices, to `f(state, batch)`."""
+    def compile(self, step: Callable[..., Any], *, updates: Any = None) -> Callable[..., Any]:
+        """Compiles `step(state, batch, *, axis_name)` to `f(state, batch)`.
+
+        Args:
+          step: its results are equal on all devices.
+          updates: a placed state, where the results are such a state and something else: the new one lies as the old one, and under jit in its memory, so
+            that the old one can be used no more.
+        """
         bound = functools.partial(step, axis_name=self.axis_name)
         if self.mode == "pmap":
             return jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=list(self.mesh.devices.flat))
-        return jax.jit(bound, donate_argnums=0 if donate_state else (), out_shardings=self.replicated)
+        if updates is None:
+            return jax.jit(bound, out_shardings=self.replicated)
+        return jax.jit(bound, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, updates), self.replicated))

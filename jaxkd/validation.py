@@ -27,7 +27,7 @@ def _of_training(names: str) -> list[str]:
 _POSITIVE_INTEGERS = [
     *(
         "data.sample_rate data.views store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands text.max_tokens teacher.hidden "
-        "teacher.max_tokens lelp.subclasses crd.negatives crd.width evaluation.batch_size evaluation.bootstrap_resamples"
+        "teacher.max_tokens lelp.subclasses crd.negatives crd.width evaluation.batch_size evaluation.bootstrap_resamples parallel.prefetch"
     ).split(),
     *_of_training("steps batch_size length_pool eval_every_steps log_every_steps"),
 ]
@@ -80,6 +80,8 @@ _CHOICES = {
     "crd.form": ("memory", "in_batch"),
     "evaluation.probe_solver": ("lbfgs", "sgd"),
     "parallel.mode": ("jit", "pmap"),
+    "parallel.parameters": ("replicated", "sharded"),
+    "student.compute_dtype": ("float32", "bfloat16"),
     **dict.fromkeys(_of_training("optimiser"), ("adam", "adamw")),
     **dict.fromkeys(_of_training("schedule"), ("cosine", "plateau", "constant")),
     **dict.fromkeys(_of_training("mixup_mask"), ("and", "or")),
@@ -144,6 +146,8 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
             "config.lelp.simplex is True, but method 'random_directions' draws one direction for each subclass, one more than LELP then has: it would be no "
             "control of it. Set lelp.simplex=False, or leave the method out."
         )
+    if flat["parallel.parameters"] == "sharded" and flat["parallel.mode"] == "pmap":
+        raise ConfigError("config.parallel.parameters is 'sharded', but with parallel.mode='pmap' every device holds them whole: set parallel.mode='jit'.")
     _validate_comparison(flat)
 
 

@@ -11,6 +11,7 @@ import optax
 
 from jaxkd import hosts, methods, pipeline
 from jaxkd.files import default_cache_dir
+from jaxkd.parallel import to_host
 from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
 from tests.small import load_config, small_config, text_config
@@ -32,7 +33,7 @@ def main() -> None:
             config = text_config(method=method) if data in ("text", "dropout", "own") else small_config(method=method)
         if data == "dropout":
             config.student.name = "tests.small:dropping_student"
-        config.parallel.mode = mode
+        config.parallel.update({"mode": "jit", "parameters": "sharded"} if mode == "sharded" else {"mode": mode})
         config.crd.negatives = 16
         config.distance.name = distance or "distance_correlation"
         config.distance.group_size = 0 if data == "own" else 16
@@ -41,15 +42,19 @@ def main() -> None:
         config.evaluation.batch_size = 32
         assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself
-        keep_gradient = optax.trace(decay=0.0)
-        transform = assembly.devices.by_rows(assembly.experiment.transform)
-        experiment = assembly.experiment._replace(optimiser=keep_gradient, transform=transform)
-        state = assembly.devices.replicate(assembly.state._replace(optimiser_state=keep_gradient.init(assembly.state.params)))
-        step = assembly.devices.compile(functools.partial(train_step, experiment))
+        keep_gradient, devices = optax.trace(decay=0.0), assembly.devices
         # away from the start, where half of the convolutions are zero
-        moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), state.params)
-        state = assembly.devices.replicate(state._replace(params=moved))
-        state, terms = step(state, assembly.devices.shard(assembly.loader.batch(1)))
+        moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), to_host(assembly.state.params))
+        params, optimiser_state = devices.place_parameters((moved, keep_gradient.init(moved)))
+        state = assembly.state._replace(params=params, optimiser_state=optimiser_state)
+        experiment = assembly.experiment._replace(
+            optimiser=keep_gradient, transform=devices.by_rows(assembly.experiment.transform), gather=devices.gather_parameters
+        )
+        kept = sum(shard.data.nbytes for leaf in jax.tree.leaves((params, optimiser_state)) for shard in leaf.addressable_shards[:1])
+        arrays[f"{name}/kept"] = np.array(kept / sum(leaf.nbytes for leaf in jax.tree.leaves((params, optimiser_state))))
+        step = devices.compile(functools.partial(train_step, experiment), updates=state)
+        state, terms = step(state, devices.shard(assembly.loader.batch(1)))
+        state = to_host(state)
         arrays |= {f"{name}/terms/{key}": np.asarray(value) for key, value in terms.items()}
         arrays |= {
             f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)

@@ -77,6 +77,9 @@ BAD = [
     ("compare.settings", ("narow compressed.features=8",), "unknown method 'narow'"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
     ("store.dtype", "int8", "one of float16, float32"),
+    ("student.compute_dtype", "float16", "one of float32, bfloat16"),
+    ("parallel.parameters", "split", "one of replicated, sharded"),
+    ("parallel.prefetch", 0, "config.parallel.prefetch is 0, but must be an integer of at least 1"),
     ("text.vocabulary", 1, "config.text.vocabulary is 1, but must be an integer of at least 2"),
     ("rkd.group_size", 1, "at least 2 rows, or 0 for the whole batch"),
     ("method", "dkd", "is for one class an example, but rendered_instruments has many labels a clip: choose one of baseline, east, east_kd, compressed, kd"),
@@ -91,6 +94,24 @@ def test_bad_value_is_named_with_its_limit(field, value, message):
     with pytest.raises(ConfigError) as caught:
         pipeline.check(config)
     assert message in str(caught.value)
+
+
+def test_parameters_are_not_sharded_under_pmap():
+    config = configs.default_config()
+    config.parallel.parameters = "sharded"
+    pipeline.check(config)
+    config.parallel.mode = "pmap"
+    with pytest.raises(ConfigError, match=r"config\.parallel\.parameters is 'sharded', but .* set parallel\.mode='jit'"):
+        pipeline.check(config)
+
+
+def test_how_far_ahead_batches_are_read_changes_no_fingerprint():
+    config = configs.default_config()
+    before = configs.fingerprint(config)
+    config.parallel.prefetch = 5
+    assert configs.fingerprint(config) == before
+    config.parallel.parameters = "sharded"
+    assert configs.fingerprint(config) != before
 
 
 def test_the_control_of_random_directions_has_no_simplex_form():

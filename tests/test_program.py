@@ -189,15 +189,15 @@ def test_no_tensorflow_is_imported(small_inputs, tmp_path):
 @pytest.mark.slow
 def test_compare_makes_one_table_and_keeps_finished_runs(small_inputs, tmp_path):
     workdir = tmp_path / "compare"
-    arguments = ("--mode=compare", "--config.training.steps=6", "--config.compare.methods=('probe','baseline','east')", "--config.compare.seeds=(0,1)", QUICK)
+    arguments = ("--mode=compare", "--config.training.steps=6", "--config.compare.methods=('probe','east')", "--config.compare.seeds=(0,1)", QUICK)
     out, _ = _run(workdir, *arguments)
-    for method in ("probe", "baseline", "east"):
+    for method in ("probe", "east"):
         assert method in out
     rows = json.loads((workdir / "report.json").read_text())["rows"]
-    assert {(row["method"], row["n"]) for row in rows} == {("probe", 1), ("baseline", 2), ("east", 2)}
+    assert {(row["method"], row["n"]) for row in rows} == {("probe", 1), ("east", 2)}
     student = workdir / "runs" / "east-seed1" / "student" / "parameters.npz"
     before = student.stat().st_mtime_ns
-    shutil.rmtree(workdir / "runs" / "baseline-seed1")
+    shutil.rmtree(workdir / "runs" / "east-seed0")
     _run(workdir, *arguments)
     assert student.stat().st_mtime_ns == before
 

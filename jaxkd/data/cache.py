@@ -20,10 +20,12 @@ ENTRY_NAMES = {
     "tokens": r".+-[0-9a-f]{16}",
     "stores": r".+-[0-9a-f]{12}",
     "classifiers": r".+-[0-9a-f]{12}",
-    "subclasses": r".+-[0-9a-f]{12}",
+    "subclasses": r".+-[0-9a-f]{12}(\.part)?",
     "leakage": r"[0-9a-f]{12}-[0-9a-f]{12}-\d+\.json",
 }
 TEMPORARY_NAME = r"\.(.+)\.\w{8}\.tmp"
+PART_SUFFIX = ".part"
+"""Of what an interrupted run goes on from."""
 COMPILED = "compiled"
 COMPILED_NAMES = re.compile(r".+-(cache|atime)|xla_gpu_.+")
 ALL = "all"
@@ -103,7 +105,7 @@ def _size(path: Path) -> int:
 def _entry(path: Path, cache_dir: Path) -> CacheEntry:
     name = path.relative_to(cache_dir).as_posix()
     size = _size(path)
-    if re.fullmatch(TEMPORARY_NAME, path.name):
+    if re.fullmatch(TEMPORARY_NAME, path.name) or path.suffix == PART_SUFFIX:
         return CacheEntry(name, size, "", "", "unfinished", path)
     package = next((package for package in PACKAGES.values() if package.filename == path.name), None)
     if package is not None:

@@ -1,8 +1,9 @@
 """Batches by example id, joined with embeddings. A training batch is a pure function of the step, so a data position is one integer."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -136,15 +137,14 @@ class TrainLoader:
         weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
         return TrainBatch(rows, self._gather(partners), np.maximum(weight, 1 - weight)[self._own])
 
-    def batches(self, start: int, stop: int) -> Generator[TrainBatch]:
-        """The batches of steps `start .. stop - 1`, read one ahead in a thread."""
+    def batches(self, start: int, stop: int, *, ahead: int = 1, place: Callable[[TrainBatch], Any] = lambda batch: batch) -> Generator[Any]:
+        """The batches of steps `start .. stop - 1`, of which a thread reads and places up to `ahead` before they are asked for."""
         with ThreadPoolExecutor(max_workers=1) as executor:
-            ahead = executor.submit(self.batch, start) if start < stop else None
+            waiting: deque[Future] = deque()
             for step in range(start, stop):
-                assert ahead is not None
-                current = ahead.result()
-                ahead = executor.submit(self.batch, step + 1) if step + 1 < stop else None
-                yield current
+                while len(waiting) <= ahead and step + len(waiting) < stop:
+                    waiting.append(executor.submit(lambda at: place(self.batch(at)), step + len(waiting)))
+                yield waiting.popleft().result()
 
 
 def eval_batches(

@@ -1,7 +1,8 @@
 """Depthwise convolution: the library's on accelerators, sums of shifted products on a CPU, where the library's takes 10 to 100 times as long."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ def depthwise_conv(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax
     Returns:
       [B, ceil(H / stride), ceil(W / stride), C].
     """
-    return lax.platform_dependent(inputs, kernel, cpu=partial(_shifted, stride=stride), default=partial(_library, stride=stride))
+    return lax.platform_dependent(inputs, kernel, cpu=_in_float32(partial(_shifted, stride=stride)), default=partial(_library, stride=stride))
 
 
 def _forward(inputs: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -28,10 +29,21 @@ def _forward(inputs: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Arr
 
 
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return lax.platform_dependent(*saved, cotangent, cpu=partial(_shifted_gradients, stride=stride), default=partial(_library_gradients, stride=stride))
+    on_cpu = _in_float32(partial(_shifted_gradients, stride=stride))
+    return lax.platform_dependent(*saved, cotangent, cpu=on_cpu, default=partial(_library_gradients, stride=stride))
 
 
 depthwise_conv.defvjp(_forward, _backward)
+
+
+def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Its sums in float32 at least, as those of the library are, and its results in the dtype of the arrays."""
+
+    def call(*arrays: jax.Array) -> Any:
+        results = function(*(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in arrays))
+        return jax.tree.map(lambda x: x.astype(arrays[0].dtype), results)
+
+    return call
 
 
 def _library(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

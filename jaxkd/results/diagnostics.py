@@ -10,6 +10,7 @@ from jaxkd.compression import label_share, singular_values
 from jaxkd.data.loader import eval_batches
 from jaxkd.hosts import shared_folder
 from jaxkd.losses import distance_correlation_sqr
+from jaxkd.parallel import to_host
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.experiment import Assembly
 from jaxkd.training.prepared import Prepared
@@ -46,7 +47,7 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
     if compact is None:
         return found
     found["distance_correlation"]["compact"] = _correlation(features, compact)
-    trained = jax.device_get(state.params["auxiliary"])
+    trained = to_host(state.params["auxiliary"])
     share, chance = label_share(compact, trained["head"]["kernel"], key=jax.random.key(0))
     of_layers = {}
     for module in sorted(name for name in trained if name.startswith("transformation")):
@@ -64,7 +65,7 @@ def _means_over_time(
     assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The student's features [n, C], the normalised embedding [n, D] and the compact embedding [n, C'] or None."""
-    experiment, params, batch_stats = assembly.experiment, *jax.device_get((state.params, state.batch_stats))
+    experiment, params, batch_stats = assembly.experiment, *to_host((state.params, state.batch_stats))
     student = experiment.student.clone(axis_name=None) if hasattr(experiment.student, "axis_name") else experiment.student
     compact_of, auxiliary = experiment.method.compact, experiment.method.auxiliary
 

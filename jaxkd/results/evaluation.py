@@ -118,8 +118,8 @@ def _evaluate_student(
     variables, kept = load_student(workdir / "student")
     assembly = assemble(config, prepared)
     forward = student_forward(assembly, variables, config.evaluation.batch_size)
-    state = assembly.state._replace(params={**assembly.state.params, "student": variables["params"]}, batch_stats=variables["batch_stats"])
-    state = assembly.devices.replicate(state)
+    params = {**assembly.state.params, "student": assembly.devices.place_parameters(variables["params"])}
+    state = assembly.state._replace(params=params, batch_stats=assembly.devices.replicate(variables["batch_stats"]))
     logits = {}
     for split, of in examples.items():
         own = of.data is prepared

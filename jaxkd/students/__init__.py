@@ -116,20 +116,26 @@ def _check_bands(name: str, bands: int) -> None:
         raise ConfigError(f"config.frontend.bands is {bands}, but the student {name!r} needs at least {fewest} mel bands: raise it.")
 
 
-def build(name: str, *, num_outputs: int, axis_name: str | None = None, **options: Any) -> Any:
+def build(name: str, *, num_outputs: int, axis_name: str | None = None, compute_dtype: str = "float32", **options: Any) -> Any:
     """Builds a network.
 
     Args:
       name: a name of STUDENTS, or `package.module:attribute` of a function with the keywords below.
       num_outputs: K, the size of the head.
       axis_name: the pmap axis that BatchNorm averages over, or None.
+      compute_dtype: "float32", or "bfloat16" for `jaxkd.models.mixed_precision.MixedPrecision`.
       **options: further keywords of the function.
 
     Returns:
-      A `flax.linen.Module` whose `__call__(inputs, train)` gives `jaxkd.types.StudentOutputs`. Inputs are log-mel [B, T, F], tokens int32
-      [B, L], images float32 [B, H, W, channels] or features [B, D].
+      A `flax.linen.Module`, or what has its `init`, `apply` and `clone`, whose `__call__(inputs, train)` gives `jaxkd.types.StudentOutputs`. Inputs are
+      log-mel [B, T, F], tokens int32 [B, L], images float32 [B, H, W, channels] or features [B, D].
 
     Raises:
       ConfigError: an unknown name, or one that cannot be imported.
     """
-    return resolve("student", name, STUDENTS)(num_outputs=num_outputs, axis_name=axis_name, **options)
+    network = resolve("student", name, STUDENTS)(num_outputs=num_outputs, axis_name=axis_name, **options)
+    if compute_dtype == "float32":
+        return network
+    from jaxkd.models.mixed_precision import MixedPrecision
+
+    return MixedPrecision(network, compute_dtype)

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from jaxkd.errors import ArtefactError
 from jaxkd.files import sha256_json
+from jaxkd.parallel import to_host
 from jaxkd.training.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -97,7 +98,8 @@ class Checkpoints:
 
 def _digest(state: TrainState, host: dict[str, Any]) -> str:
     digest = hashlib.sha256(sha256_json(host).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(state)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        leaf = to_host(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}\n".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()

@@ -106,7 +106,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     """
     frozen = ml_collections.FrozenConfigDict(config)
     settings, dataset = config.training, prepared.dataset
-    devices = Devices.all(config.parallel.mode)
+    devices = Devices.all(config.parallel.mode, config.parallel.parameters)
     subclasses = config.lelp.subclasses if prepared.targets is None else prepared.targets.values.shape[-1]
     store = prepared.embedding()
     projection = fixed_projection(config, store, unaugmented(dataset, "train"))
@@ -117,6 +117,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         config.student.name,
         num_outputs=len(dataset.classes) * method.outputs_per_label,
         axis_name=devices.axis_name,
+        compute_dtype=config.student.compute_dtype,
         **students.options(config.student.name, frozen),
     )
     teacher = teacher_side(method, prepared)
@@ -145,14 +146,16 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)
     method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
     experiment = experiment._replace(method=method)
-    in_step = experiment._replace(transform=devices.by_rows(experiment.transform))
+    in_step = experiment._replace(transform=devices.by_rows(experiment.transform), gather=devices.gather_parameters)
+    parameters, optimiser_state = devices.place_parameters((state.params, state.optimiser_state))
+    state = devices.replicate(state._replace(params=None, optimiser_state=None))._replace(params=parameters, optimiser_state=optimiser_state)
     return Assembly(
         experiment,
         devices,
         loader,
         teacher,
-        devices.replicate(state),
-        devices.compile(functools.partial(train_step, in_step), donate_state=True),
+        state,
+        devices.compile(functools.partial(train_step, in_step), updates=state),
         devices.compile(functools.partial(eval_step, in_step)),
     )
 

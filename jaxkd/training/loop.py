@@ -49,6 +49,7 @@ def train(
     settings: Any,
     workdir: Path,
     *,
+    prefetch: int = 1,
     selection: str = "map",
     select_after: int = 0,
 ) -> None:
@@ -66,6 +67,7 @@ def train(
       devices: where the batches go.
       settings: config.training.
       workdir: where the metrics are logged.
+      prefetch: batches that are put on the devices before their step.
       selection: the validation metric that the best checkpoint has the most of.
       select_after: steps in which the student is not trained yet.
 
@@ -83,13 +85,13 @@ def train(
         InterruptGuard() as guard,
         _bar(start, settings.steps) as bar,
         contextlib.closing(log),
-        contextlib.closing(loader.batches(start, settings.steps)) as batches,
+        contextlib.closing(loader.batches(start, settings.steps, ahead=prefetch, place=devices.shard)) as batches,
     ):
         vote = StopVote(start)
         for step, batch in enumerate(batches, start=start + 1):
             if plateau.stops(settings):
                 break
-            state, terms = step_function(state, devices.shard(batch))
+            state, terms = step_function(state, batch)
             pending.append(terms)
             bar.update(1)
             stop = vote(step, guard.received)

@@ -37,6 +37,7 @@ class Experiment(NamedTuple):
       normalisation: of the embedding.
       mixup_mask: "and" or "or".
       seed: of all randomness in the step.
+      gather: from the parameters as they lie between steps to whole ones.
     """
 
     student: Any
@@ -46,6 +47,7 @@ class Experiment(NamedTuple):
     normalisation: Normalisation
     mixup_mask: str
     seed: int
+    gather: Callable[[Any], Any] = lambda params: params
 
 
 def _augmented(experiment: Experiment, batch: TrainBatch, key: jax.Array, axis_name: str | None) -> Batch:
@@ -82,7 +84,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
         terms, memory = _terms(method, params, outputs, rows, state.memory, method_key, axis_name)
         return terms["loss"], (terms, mutated.get("batch_stats", {}), memory)
 
-    gradients, (terms, batch_stats, memory) = jax.grad(loss, has_aux=True)(state.params)
+    gradients, (terms, batch_stats, memory) = jax.grad(loss, has_aux=True)(experiment.gather(state.params))
     if axis_name is not None:
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, optimiser_state = experiment.optimiser.update(gradients, state.optimiser_state, state.params)
@@ -108,9 +110,10 @@ def _terms(
 def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_name: str | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Logits of the K labels [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics."""
     rows = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
-    outputs = experiment.student.apply({"params": state.params["student"], "batch_stats": state.batch_stats}, rows.inputs, train=False)
+    params = experiment.gather(state.params)
+    outputs = experiment.student.apply({"params": params["student"], "batch_stats": state.batch_stats}, rows.inputs, train=False)
     logits = experiment.method.label_logits(outputs.logits)
     if axis_name is not None:
         logits = jax.lax.all_gather(logits, axis_name, tiled=True)
     key = stream_key(experiment.seed, "method")
-    return logits, _terms(experiment.method, state.params, outputs, rows, state.memory, key, axis_name)[0]
+    return logits, _terms(experiment.method, params, outputs, rows, state.memory, key, axis_name)[0]

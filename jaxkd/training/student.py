@@ -11,6 +11,7 @@ from jaxkd import config as configs
 from jaxkd import students
 from jaxkd.files import as_json
 from jaxkd.hosts import shared_folder
+from jaxkd.parallel import to_host
 from jaxkd.training.artefact import save_student
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.cost import measured
@@ -44,16 +45,17 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
             assembly.devices,
             config.training,
             workdir,
+            prefetch=config.parallel.prefetch,
             selection=SELECTION_METRIC[prepared.dataset.task],
             select_after=assembly.experiment.method.teacher_first_steps,
         )
         best = checkpoints.restore_best()
     save_student(
         workdir / "student",
-        {"params": best.params["student"], "batch_stats": best.batch_stats},
+        to_host({"params": best.params["student"], "batch_stats": best.batch_stats}),
         {
             "name": config.student.name,
-            "options": {} if network else as_json(students.options(config.student.name, config)),
+            "options": {} if network else {"compute_dtype": config.student.compute_dtype} | as_json(students.options(config.student.name, config)),
             "task": prepared.dataset.task,
             "classes": list(prepared.dataset.classes),
             "outputs_per_label": assembly.experiment.method.outputs_per_label,

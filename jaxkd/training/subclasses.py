@@ -1,6 +1,7 @@
 """Fits what a pseudo-class method needs: for every example the probabilities of the subclasses within each class, kept in the cache."""
 
 import functools
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,18 @@ import jax
 import numpy as np
 
 from jaxkd import lelp, methods
+from jaxkd.data.cache import PART_SUFFIX
 from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
-from jaxkd.hosts import all_true, count, exclusive_to_job, index
+from jaxkd.hosts import all_true, exclusive_to_job, index
 from jaxkd.lelp import splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
 from jaxkd.training.label_subclasses import fit_labels
+from jaxkd.training.moments_in_parts import moments_in_parts
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
@@ -56,7 +59,8 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
 
 def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identity: dict[str, Any]) -> None:
     print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
-    subspaces, probs = (fit_labels if prepared.dataset.task == "multilabel" else _fit)(config, prepared, ids)
+    parts = folder.with_name(folder.name + PART_SUFFIX)
+    subspaces, probs = fit_labels(config, prepared, ids) if prepared.dataset.task == "multilabel" else _fit(config, prepared, ids, parts)
     if index() > 0:
         return
     with atomic_directory(folder) as temporary:
@@ -65,6 +69,7 @@ def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identi
             save_subspaces(temporary / "subspaces", subspaces, identity=identity)
         manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "fewer": _fewer(subspaces, prepared)}
         write_json(temporary / "manifest.json", manifest)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def subclass_notes(config: Any, prepared: Prepared, cache_dir: Path) -> dict[str, str]:
@@ -104,8 +109,8 @@ def _identity(config: Any, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspaces | None, np.ndarray]:
-    """The subspaces of the methods that have them, and the probabilities of all `ids`, [n, C, S]."""
+def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[lelp.Subspaces | None, np.ndarray]:
+    """The subspaces of the methods that have them, and the probabilities of all `ids`, [n, C, S]; `parts`: where moments are kept on the way."""
     settings, dataset, store = config.lelp, prepared.dataset, prepared.store
     assert store is not None
     num_classes, sizes = len(dataset.classes), {"num_classes": len(dataset.classes), "num_subclasses": settings.subclasses}
@@ -120,7 +125,7 @@ def _fit(config: Any, prepared: Prepared, ids: list[str]) -> tuple[lelp.Subspace
     if config.method in CLUSTERED:
         return None, CLUSTERED[config.method](_rows(store, ids), classes, seed=config.seed, **sizes)
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
-    subspaces = _subspaces(config, prepared, ids, classes, blocks)
+    subspaces = _subspaces(config, prepared, ids, classes, blocks, parts)
     probs = [lelp.subclass_probs(subspaces, _rows(store, ids[block]), subclass_temperature=settings.subclass_temperature) for block in blocks]
     values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
     if config.method == "permuted":
@@ -142,7 +147,7 @@ def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
     return mean_embeddings(store, ids)
 
 
-def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice]) -> lelp.Subspaces:
+def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice], parts: Path) -> lelp.Subspaces:
     """The subspaces of the rows with a class, read from the store block by block; `rotation` and `solver` do not apply to random directions."""
     settings, num_classes = config.lelp, len(prepared.dataset.classes)
     assert prepared.classifier is not None and prepared.store is not None
@@ -153,12 +158,7 @@ def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndar
             fitted = np.flatnonzero(classes[block] >= 0)
             yield _rows(store, [ids[block.start + row] for row in fitted]), classes[block][fitted]
 
-    def moments() -> lelp.ClassMoments:
-        """Of the rows of every process, each of which reads its blocks."""
-        own = blocks[index() :: count()]
-        found = lelp.class_moments(batches(own), num_classes=num_classes) if own else lelp.ClassMoments.zeros(num_classes, store.dim)
-        return found if count() == 1 else lelp.merge_processes(found)
-
+    moments = functools.partial(moments_in_parts, batches, blocks, parts, num_classes=num_classes, dim=store.dim)
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
     if config.method == "random_directions":
         return lelp.random_subspaces(moments(), **common)

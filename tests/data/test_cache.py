@@ -8,7 +8,11 @@ from jaxkd.files import atomic_directory, write_json
 DATASET = "datasets/rendered_instruments-0123456789abcdef"
 STORE = "stores/MTT_musicnn-max_mean_pool-0123456789ab"
 BANK = "banks/TimGM6mb-0123456789ab-1"
-UNFINISHED = ["datasets/.rendered_instruments-0123456789abcdef.ab_d1234.tmp", "stores/.MTT_musicnn-max_mean_pool-0123456789ab.abcd1234.tmp"]
+UNFINISHED = [
+    "datasets/.rendered_instruments-0123456789abcdef.ab_d1234.tmp",
+    "stores/.MTT_musicnn-max_mean_pool-0123456789ab.abcd1234.tmp",
+    "subclasses/lelp-0123456789ab.part",
+]
 LEAKAGE = "leakage/0123456789ab-ba9876543210-1.json"
 ARCHIVE = f"packages/{PACKAGES['musicnn'].filename}"
 NAMES = sorted([DATASET, STORE, BANK, *UNFINISHED, LEAKAGE, ARCHIVE, "compiled"])
@@ -27,7 +31,7 @@ FOREIGN = [
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache with an entry of each kind and two that killed runs left."""
+    """A cache with an entry of each kind and those that killed runs left."""
     folder = tmp_path / "cache"
     for name in (DATASET, STORE, BANK):
         write_json(folder / name / "manifest.json", {"licence": "MIT", "fingerprint": "f" * 64})

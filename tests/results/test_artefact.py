@@ -12,15 +12,28 @@ from jaxkd.training.artefact import save_student
 VOCABULARY, MAX_TOKENS = 64, 20
 
 
-@pytest.fixture(scope="module")
-def predict(tmp_path_factory):
-    options, folder = {"vocabulary": VOCABULARY}, tmp_path_factory.mktemp("artefact") / "student"
-    network = students.build("bag_of_words_tiny", num_outputs=2, **options)
+def saved(folder, **options):
+    """The predictor of a student with drawn parameters."""
+    network = students.build("bag_of_words_tiny", num_outputs=2, vocabulary=VOCABULARY)
     variables = jax.jit(lambda: network.init(jax.random.key(0), jnp.ones((1, 16), jnp.int32), train=False))()
+    options = {"vocabulary": VOCABULARY, **options}
     tokeniser = {"kind": "hashed_words", "vocabulary": VOCABULARY, "max_tokens": MAX_TOKENS}
     config = {"name": "bag_of_words_tiny", "options": options, "task": "multiclass", "classes": ["a", "b"], "outputs_per_label": 1}
     save_student(folder, variables, {**config, "inputs": {"kind": "tokens", "tokeniser": tokeniser}, "fingerprint": "none"})
     return load_predictor(folder)
+
+
+@pytest.fixture(scope="module")
+def predict(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("artefact") / "student")
+
+
+def test_a_student_computes_in_the_dtype_that_it_was_trained_in(predict, tmp_path):
+    texts = ["one two three", "four"]
+    low = saved(tmp_path / "student", compute_dtype="bfloat16")(texts)
+    assert low.dtype == np.float32
+    np.testing.assert_allclose(low, predict(texts), atol=0.01)
+    assert np.all(low != predict(texts))
 
 
 def test_texts_that_are_longer_than_the_student_reads_are_counted_at_each_call(predict):

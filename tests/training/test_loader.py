@@ -1,6 +1,7 @@
 """Training batches: permutations without a dropped remainder, as a pure function of the step, labelled and unlabelled rows apart."""
 
 import collections
+import time
 
 import jax
 import numpy as np
@@ -59,6 +60,25 @@ def test_batches_from_any_step_equal_those_of_an_uninterrupted_run(tiny_dataset)
         np.testing.assert_array_equal(batch.rows.inputs, again.rows.inputs)
         np.testing.assert_array_equal(batch.partners.inputs, again.partners.inputs)
         np.testing.assert_array_equal(batch.mixup_weight, again.mixup_weight)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_batches_are_placed_ahead_in_order_and_no_further(tiny_dataset, ahead):
+    loader, placed = _loader(tiny_dataset), []
+
+    def place(batch):
+        placed.append(batch)
+        return len(placed) - 1
+
+    for step, number in enumerate(loader.batches(0, 8, ahead=ahead, place=place)):
+        assert number == step
+        deadline = time.monotonic() + 30
+        while len(placed) < min(8, step + 1 + ahead) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(placed) == min(8, step + 1 + ahead)
+    for step, batch in enumerate(placed):
+        np.testing.assert_array_equal(batch.rows.inputs, _loader(tiny_dataset).batch(step).rows.inputs)
 
 
 def test_evaluation_covers_every_example_once_and_pads(tiny_dataset):

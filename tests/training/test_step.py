@@ -42,6 +42,13 @@ def test_a_step_is_a_pure_function_of_state_and_batch(assembly):
     assert int(first.step) == 1
 
 
+def test_a_step_takes_the_memory_of_the_state_before(assembly):
+    before = jax.tree.map(jnp.copy, assembly.state)
+    after, _ = assembly.train(before, assembly.devices.shard(assembly.loader.batch(0)))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.optimiser_state)))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
 def test_normalisation_has_zero_mean_and_unit_spread(small_inputs):
     dataset, store = small_inputs.dataset, small_inputs.store
     ids = dataset.splits["train"]
