@@ -68,6 +68,7 @@ def measure(experiments: Sequence[str], modes: Sequence[str], batches: Sequence[
         file, _, argument = name.partition(":")
         config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
         prepared = pipeline.precompute(config, default_cache_dir())
+        config.evaluation.batch_size = config.training.batch_size  # it must split over the devices too, and has no part in a step
         for mode in modes:
             config.parallel.mode = mode
             assembly = assemble(config, prepared)

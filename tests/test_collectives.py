@@ -120,12 +120,12 @@ for own in (devices.by_rows(spectrum), spectrum):
 @pytest.mark.slow
 def test_parameters_and_vectors_cross_once_and_nothing_grows_faster_than_the_batch(text_inputs):
     coupled = "text.py:method=east,runlocal"
-    lines = on_four_devices("-m", "benchmarks.collectives", "--devices", "4", "--experiments", "text.py:method=lelp,runlocal", coupled)
+    lines = on_four_devices("-m", "benchmarks.collectives", "--devices", "8", "--experiments", "text.py:method=lelp,runlocal", coupled)
     rows = json.loads(lines[-1])["rows"]
     assert [row["rows"] for row in rows] == [32, 64] * 4
     for small, large in zip(rows[::2], rows[1::2], strict=True):
         for row in (small, large):
-            assert row["devices"] == 4
+            assert row["devices"] == 8
             assert row["parameters"] <= row["reduced"] <= row["parameters"] + 64 * row["rows"] + 2048, row
             vectors = row["features"] * (2 if row["mode"] == "jit" else 1) + row["embedding"]
             if row["experiment"] == coupled:
