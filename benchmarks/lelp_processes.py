@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,12 @@ from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.manifest import FILE, read_manifest
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.lelp.moments import merge_program
+from jaxkd.training.moments_in_parts import moments_in_parts
 
 ANGLE = 1e-4
 SAMPLED_SHARDS = 16
 JOIN_SECONDS = 300
-STAGES = ("open", "read", "moments", "wait", "merge", "subspaces")
+STAGES = ("open", "read", "moments", "subspaces")
 
 
 def block_classes(number: int, rows: int, classes: int) -> np.ndarray:
@@ -67,40 +69,38 @@ def merged_bytes(moments: lelp.ClassMoments) -> int:
     return sum(one.bytes for one in collectives(merge_program.lower(own).compile().as_text()))
 
 
-def fit(path: Path, classes: int, subclasses: int) -> tuple[lelp.Subspaces, dict[str, float]]:
-    """Subspaces of the rows of all processes of the job, computed as `jaxkd/training/subclasses.py` does it; and seconds and own MB of this process."""
+def fit(path: Path, classes: int, subclasses: int) -> tuple[lelp.Subspaces, lelp.ClassMoments, dict[str, float]]:
+    """Subspaces and moments of the rows of all processes, as `jaxkd/training/subclasses.py` computes them; rows, seconds and memory of this process."""
     seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-    own, last = [], time.perf_counter()
+    own_mb, own_rows, last = [], 0, time.perf_counter()
 
     def lap(stage: str) -> None:
         nonlocal last
         seconds[stage] += time.perf_counter() - last
-        own.append(memory_mb("RssAnon"))
+        own_mb.append(memory_mb("RssAnon"))
         last = time.perf_counter()
 
     store = EmbeddingStore.open(path)
     ids = list(store.ids)
     lap("open")
-    blocks = range(0, len(ids), BLOCK_ROWS)[hosts.index() :: hosts.count()]
 
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in blocks:
-            embedding = mean_embeddings(store, ids[start : start + BLOCK_ROWS])
+    def batches(blocks: list[slice]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal own_rows
+        for block in blocks:
+            embedding = mean_embeddings(store, ids[block])
             lap("read")
-            yield embedding, block_classes(start // BLOCK_ROWS, len(embedding), classes)
+            yield embedding, block_classes(block.start // BLOCK_ROWS, len(embedding), classes)
+            own_rows += len(embedding)
             lap("moments")
 
-    moments = lelp.class_moments(batches(), num_classes=classes) if blocks else lelp.ClassMoments.zeros(classes, store.dim)
-    own_rows = moments.count.sum()
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
+    with tempfile.TemporaryDirectory(dir=path.parent) as parts:
+        moments = moments_in_parts(batches, blocks, Path(parts), num_classes=classes, dim=store.dim)
     lap("moments")
-    hosts.wait_for_all()
-    lap("wait")
-    if hosts.count() > 1:
-        moments = lelp.merge_processes(moments)
-        lap("merge")
     found = lelp.subspaces_from_moments(moments, num_subclasses=subclasses, classifier_kernel=kernel(store.dim, classes), key=jax.random.key(0))
     lap("subspaces")
-    return found, {"rows": int(own_rows), **{f"{stage}_s": seconds[stage] for stage in STAGES}, "all_s": sum(seconds.values()), "own_mb": max(own)}
+    figures = {"rows": own_rows, **{f"{stage}_s": seconds[stage] for stage in STAGES}, "all_s": sum(seconds.values()), "own_mb": max(own_mb)}
+    return found, moments, figures
 
 
 def kernel(dim: int, classes: int) -> np.ndarray:
@@ -127,7 +127,7 @@ def bare(path: Path) -> dict[str, float]:
 
 
 def work(path: Path, job: hosts.Job | None, classes: int, subclasses: int) -> dict[str, Any]:
-    """One process: joins the job, if there is one, warms up and fits; alone, it takes the bare rates afterwards."""
+    """One process: joins the job, if there is one, warms up and fits; afterwards it takes the bare rates, or with the others one more merge alone."""
     if job:
         hosts.join(job)
     dim = read_manifest(path).dim
@@ -137,10 +137,15 @@ def work(path: Path, job: hosts.Job | None, classes: int, subclasses: int) -> di
     lelp.subspaces_from_moments(warm, num_subclasses=subclasses, classifier_kernel=kernel(dim, classes), key=jax.random.key(0))
     merged = merged_bytes(lelp.merge_processes(warm)) if job else 0
     hosts.wait_for_all()
-    subspaces, figures = fit(path, classes, subclasses)
-    figures |= {"peak_mb": memory_mb("VmHWM") - peak, "own_mb": figures["own_mb"] - own, "merged_bytes": merged}
+    subspaces, moments, figures = fit(path, classes, subclasses)
+    figures |= {"peak_mb": memory_mb("VmHWM") - peak, "own_mb": figures["own_mb"] - own, "merge_s": 0.0, "merged_bytes": merged}
     np.save(path.parent / f"directions-{hosts.index()}-of-{hosts.count()}.npy", subspaces.directions)
-    return figures if job else {**figures, **bare(path)}
+    if job is None:
+        return {**figures, **bare(path)}
+    hosts.wait_for_all()
+    start = time.perf_counter()
+    lelp.merge_processes(moments)
+    return {**figures, "merge_s": time.perf_counter() - start}
 
 
 def together(command: list[str], processes: int) -> list[dict[str, Any]]:
@@ -195,7 +200,8 @@ def floors(rows: int, dim: int, one: dict[str, float]) -> dict[str, float]:
 
 def print_table(runs: dict[int, list[dict[str, Any]]], floor: dict[str, float]) -> None:
     """Seconds and MB of each process of each run, and the floor."""
-    columns = (*(f"{stage}_s" for stage in STAGES), "all_s", "own_mb", "peak_mb")
+    print("moments: with waiting for the others and the merge; merge: one more, alone; own: memory but for pages of the store, after each block")
+    columns = (*(f"{stage}_s" for stage in STAGES), "all_s", "merge_s", "own_mb", "peak_mb")
     print(f"{'process':10}{'rows':>11}" + "".join(f"{name:>13}" for name in columns))
     for count, figures in runs.items():
         for process, one in enumerate(figures):
