@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,25 @@ def wait_for_all() -> None:
 def all_true(value: bool) -> bool:
     """Whether the value is true in every process; every process must call it."""
     return bool(gathered(np.array([value], np.int32)).all())
+
+
+def require_connected() -> None:
+    """Sees that the processes reach each other and not the coordinator alone; every process must call it. One that does not is out of the job.
+
+    Raises:
+      ConfigError: on CPU, where each is reached at the address that its host gives its own name, that name has none, or one of the loopback.
+    """
+    try:
+        wait_for_all()
+    except (RuntimeError, ValueError) as error:
+        if not any(sign in str(error) for sign in ("gloo/transport/tcp/device", "remote=[127.", "remote=[::1]")):
+            raise
+        _joined.clear()
+        raise ConfigError(
+            "the processes of the job reach its coordinator but not each other: on CPU each listens at the address that its host gives its own name "
+            f"(here {socket.gethostname()}). Give each host's name an address that the others reach, in the DNS or in /etc/hosts; "
+            f"127.0.1.1 or none will not do. JAX says: {str(error).partition(chr(10))[0]}"
+        ) from error
 
 
 def require_same(values: dict[str, Any], what: str) -> None:

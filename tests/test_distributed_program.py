@@ -3,84 +3,20 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.small import user_environment
-
-ROOT = Path(__file__).parent.parent
-QUICK = "--config.evaluation.bootstrap_resamples=100"
-TEXT = ("--config=configs/text.py:runlocal", QUICK)
-LONG = (*TEXT, "--config.training.steps=400", "--config.training.eval_every_steps=50", "--config.training.log_every_steps=10")
-LOST_WITHIN_S = 30
-
-
-class Process:
-    """One process of a job, with what it says in a file."""
-
-    def __init__(self, said: Path, arguments: tuple[str, ...], devices: int):
-        self.said = said
-        environment = user_environment(JAX_NUM_CPU_DEVICES=str(devices), JAX_PLATFORMS="cpu")
-        with said.open("w") as file:
-            command = [sys.executable, "-m", "jaxkd.main", *arguments]
-            self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
-
-    def child(self) -> int:
-        """The process that JAX runs in."""
-        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split()
-        return int(children[0])
-
-    def status(self, timeout: float = 300) -> int:
-        return self.popen.wait(timeout)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def _job(workdir: Path, *arguments: str, devices: int = 1, processes: int = 2, of_one: dict[int, tuple[str, ...]] | None = None) -> list[Process]:
-    """Starts a job; `of_one`: arguments of single processes."""
-    coordinator = f"--coordinator=127.0.0.1:{_free_port()}"
-    common = (f"--workdir={workdir}", "--distributed", coordinator, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
-    return [
-        Process(workdir.parent / f"{workdir.name}-{number}.txt", (*common, f"--process_id={number}", *(of_one or {}).get(number, ())), devices)
-        for number in range(processes)
-    ]
-
-
-def _ended(job: list[Process], *expected: int) -> list[str]:
-    statuses = [process.status() for process in job]
-    said = [process.said.read_text() for process in job]
-    assert statuses == list(expected), "\n\n".join(said)
-    return said
-
-
-def _until_it_trains(workdir: Path, job: list[Process]) -> None:
-    deadline = time.monotonic() + 300
-    log = workdir / "metrics.jsonl"
-    while not (log.exists() and log.read_text()):
-        assert time.monotonic() < deadline and all(process.popen.poll() is None for process in job), job[0].said.read_text()
-        time.sleep(0.05)
-
-
-def _parameters(workdir: Path) -> dict[str, np.ndarray]:
-    with np.load(workdir / "student" / "parameters.npz") as arrays:
-        return dict(arrays)
+from tests.jobs import LONG, LOST_WITHIN_S, TEXT, Process, ended, parameters, require_equal_students, start_job, until_it_trains
 
 
 @pytest.fixture(scope="module")
 def together(text_inputs, tmp_path_factory) -> Path:
     """A finished run of two processes with one device each."""
     workdir = tmp_path_factory.mktemp("together") / "run"
-    _ended(_job(workdir, *LONG), 0, 0)
+    ended(start_job(workdir, *LONG), 0, 0)
     return workdir
 
 
@@ -89,7 +25,7 @@ def test_two_processes_train_and_report_as_one_does(together, tmp_path):
     alone = tmp_path / "alone"
     process = Process(tmp_path / "alone.txt", (*LONG, f"--workdir={alone}"), devices=2)
     assert process.status() == 0, process.said.read_text()
-    ours, theirs = _parameters(together), _parameters(alone)
+    ours, theirs = parameters(together), parameters(alone)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         assert np.linalg.norm(value - theirs[name]) <= 1e-3 * np.linalg.norm(theirs[name]), name
@@ -106,16 +42,14 @@ def test_two_processes_train_and_report_as_one_does(together, tmp_path):
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_on_bit_equal(together, tmp_path, told):
     workdir = tmp_path / "run"
-    job = _job(workdir, *LONG)
-    _until_it_trains(workdir, job)
+    job = start_job(workdir, *LONG)
+    until_it_trains(workdir, job)
     job[told].popen.send_signal(signal.SIGTERM)
-    for said in _ended(job, 143, 143):
+    for said in ended(job, 143, 143):
         assert "is saved; the same command goes on from there" in said
     assert not (workdir / "student").exists()
-    _ended(_job(workdir, *LONG), 0, 0)
-    ours, never_stopped = _parameters(workdir), _parameters(together)
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, never_stopped[name], err_msg=name)
+    ended(start_job(workdir, *LONG), 0, 0)
+    require_equal_students(workdir, together)
 
 
 @pytest.mark.slow
@@ -123,8 +57,8 @@ def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_o
 @pytest.mark.parametrize(("lost", "by"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, lost, by):
     workdir = tmp_path / "run"
-    job = _job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
-    _until_it_trains(workdir, job)
+    job = start_job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
+    until_it_trains(workdir, job)
     child = job[lost].child()
     os.kill(child, by)
     began = time.monotonic()
@@ -139,15 +73,15 @@ def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, los
 
 @pytest.mark.slow
 def test_processes_that_were_started_differently_all_end_and_name_the_difference(tmp_path):
-    job = _job(tmp_path / "run", *TEXT, of_one={1: ("--config.training.learning_rate=0.5",)})
-    for said in _ended(job, 2, 2):
+    job = start_job(tmp_path / "run", *TEXT, of_one={1: ("--config.training.learning_rate=0.5",)})
+    for said in ended(job, 2, 2):
         assert "process 1: training.learning_rate is 0.5, in process 0 it is 0.01" in said
 
 
 @pytest.mark.slow
 def test_folders_that_only_one_process_sees_are_refused(tmp_path):
-    job = _job(tmp_path / "run", *TEXT, of_one={1: (f"--cache_dir={tmp_path / 'other'}",)})
-    for said in _ended(job, 2, 2):
+    job = start_job(tmp_path / "run", *TEXT, of_one={1: (f"--cache_dir={tmp_path / 'other'}",)})
+    for said in ended(job, 2, 2):
         assert "process 1 of the job does not see" in said and "--cache_dir must name a folder that all hosts share" in said
 
 
@@ -164,8 +98,8 @@ def test_a_job_needs_a_coordinator_and_its_numbers(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_never_comes_ends_the_job(tmp_path):
-    job = _job(tmp_path / "run", *TEXT, "--join_seconds=5", processes=1, of_one={0: ("--num_processes=2",)})
-    (said,) = _ended(job, 2)
+    job = start_job(tmp_path / "run", *TEXT, "--join_seconds=5", processes=1, of_one={0: ("--num_processes=2",)})
+    (said,) = ended(job, 2)
     assert "did not all reach its coordinator" in said and "(--join_seconds)" in said
 
 
@@ -179,7 +113,7 @@ def test_embeddings_and_subspaces_that_two_processes_made_are_those_of_one(text_
     precompute = (*TEXT, "--mode=precompute", "--config.store.shard_rows=64")
     process = Process(tmp_path / "one.txt", (*precompute, f"--workdir={tmp_path / 'one'}", f"--cache_dir={caches['one']}"), devices=1)
     assert process.status() == 0, process.said.read_text()
-    _ended(_job(tmp_path / "two", *precompute, f"--cache_dir={caches['two']}"), 0, 0)
+    ended(start_job(tmp_path / "two", *precompute, f"--cache_dir={caches['two']}"), 0, 0)
     one, two = (
         {file.relative_to(cache): file for file in cache.glob("stores/wordllama*/*") if "penultimate" not in file.parent.name} for cache in caches.values()
     )

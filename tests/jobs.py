@@ -1,0 +1,95 @@
+"""The program as several processes of one job, each started as a user starts it."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.small import user_environment
+
+ROOT = Path(__file__).parent.parent
+QUICK = "--config.evaluation.bootstrap_resamples=100"
+TEXT = ("--config=configs/text.py:runlocal", QUICK)
+LONG = (*TEXT, "--config.training.steps=400", "--config.training.eval_every_steps=50", "--config.training.log_every_steps=10")
+LOST_WITHIN_S = 30
+
+
+class Process:
+    """One process of a job, with what it says in a file; `on` is what runs a command on its host."""
+
+    def __init__(self, said: Path, arguments: tuple[str, ...], devices: int, on: tuple[str, ...] = ()):
+        self.said = said
+        environment = user_environment(JAX_NUM_CPU_DEVICES=str(devices), JAX_PLATFORMS="cpu")
+        with said.open("w") as file:
+            command = [*on, sys.executable, "-m", "jaxkd.main", *arguments]
+            self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    def child(self) -> int:
+        """The process that JAX runs in."""
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split()
+        return int(children[0])
+
+    def status(self, timeout: float = 300) -> int:
+        return self.popen.wait(timeout)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start_job(
+    workdir: Path,
+    *arguments: str,
+    devices: int = 1,
+    processes: int = 2,
+    of_one: dict[int, tuple[str, ...]] | None = None,
+    coordinator: str = "",
+    on: tuple[tuple[str, ...], ...] = ((), ()),
+) -> list[Process]:
+    """Starts a job; `of_one`: arguments of single processes; `on`: what runs a command on the host of each."""
+    address = f"--coordinator={coordinator or f'127.0.0.1:{_free_port()}'}"
+    common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
+    return [
+        Process(workdir.parent / f"{workdir.name}-{number}.txt", (*common, f"--process_id={number}", *(of_one or {}).get(number, ())), devices, on[number])
+        for number in range(processes)
+    ]
+
+
+def ended(job: list[Process], *expected: int) -> list[str]:
+    """What each process of a job said, once all have ended with the status that is expected of them."""
+    statuses = [process.status() for process in job]
+    said = [process.said.read_text() for process in job]
+    assert statuses == list(expected), "\n\n".join(said)
+    return said
+
+
+def until_it_trains(workdir: Path, job: list[Process]) -> None:
+    """Returns once a job has logged a step of its training."""
+    until_there_is(workdir / "metrics.jsonl", job)
+
+
+def until_there_is(file: Path, job: list[Process]) -> None:
+    """Returns once a job has written the file, or something into it."""
+    deadline = time.monotonic() + 300
+    while not (file.exists() and file.stat().st_size):
+        assert time.monotonic() < deadline and all(process.popen.poll() is None for process in job), job[0].said.read_text()
+        time.sleep(0.05)
+
+
+def parameters(workdir: Path) -> dict[str, np.ndarray]:
+    """Those of the student of a finished run."""
+    with np.load(workdir / "student" / "parameters.npz") as arrays:
+        return dict(arrays)
+
+
+def require_equal_students(workdir: Path, other: Path) -> None:
+    """Sees that two finished runs have the same student, bit for bit."""
+    ours, theirs = parameters(workdir), parameters(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
