@@ -20,15 +20,19 @@ def together(text_inputs, tmp_path_factory) -> Path:
     return workdir
 
 
+def _require_close(workdir: Path, other: Path) -> None:
+    ours, theirs = parameters(workdir), parameters(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert np.linalg.norm(value - theirs[name]) <= 1e-3 * np.linalg.norm(theirs[name]), name
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_report_as_one_does(together, tmp_path):
     alone = tmp_path / "alone"
     process = Process(tmp_path / "alone.txt", (*LONG, f"--workdir={alone}"), devices=2)
     assert process.status() == 0, process.said.read_text()
-    ours, theirs = parameters(together), parameters(alone)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        assert np.linalg.norm(value - theirs[name]) <= 1e-3 * np.linalg.norm(theirs[name]), name
+    _require_close(together, alone)
     one, other = (json.loads((workdir / "report.json").read_text()) for workdir in (together, alone))
     assert one["results"]["test"].keys() == other["results"]["test"].keys()
     for name, value in one["results"]["test"].items():
@@ -39,17 +43,42 @@ def test_two_processes_train_and_report_as_one_does(together, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [0, 1])
-def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_on_bit_equal(together, tmp_path, told):
+def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_on_bit_equal(together, tmp_path):
     workdir = tmp_path / "run"
     job = start_job(workdir, *LONG)
     until_it_trains(workdir, job)
-    job[told].popen.send_signal(signal.SIGTERM)
+    job[1].popen.send_signal(signal.SIGTERM)
     for said in ended(job, 143, 143):
         assert "is saved; the same command goes on from there" in said
     assert not (workdir / "student").exists()
     ended(start_job(workdir, *LONG), 0, 0)
     require_equal_students(workdir, together)
+
+
+@pytest.mark.slow
+def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tmp_path):
+    """Two devices in two processes, four in one, two in two: parameters and optimiser state lie in other parts each time."""
+    workdir, log = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
+    sharded = (*LONG, "--config.parallel.parameters=sharded")
+    job = start_job(workdir, *sharded)
+    until_it_trains(workdir, job)
+    job[0].popen.send_signal(signal.SIGTERM)
+    ended(job, 143, 143)
+    stopped = _last_step(log)
+    alone = Process(tmp_path / "alone.txt", (*sharded, f"--workdir={workdir}"), devices=4)
+    while _last_step(log) == stopped:
+        assert alone.popen.poll() is None, alone.said.read_text()
+        time.sleep(0.02)
+    alone.popen.send_signal(signal.SIGTERM)
+    assert alone.status() == 143, alone.said.read_text()
+    assert stopped < _last_step(log) < 400
+    ended(start_job(workdir, *sharded), 0, 0)
+    _require_close(workdir, together)
+
+
+def _last_step(log: Path) -> int:
+    """Of the last whole line."""
+    return json.loads(log.read_text().rpartition("\n")[0].splitlines()[-1])["step"]
 
 
 @pytest.mark.slow
