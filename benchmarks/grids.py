@@ -13,6 +13,7 @@ from jaxkd.config import fingerprint
 from jaxkd.files import default_cache_dir, read_json, write_json, write_text
 from jaxkd.results import numbers
 from jaxkd.results.document import Document, Table, to_markdown
+from jaxkd.workdir import code
 
 RESULTS = Path(__file__).parent / "results"
 PIVOTS = ("baseline", "east", "compressed")
@@ -48,6 +49,7 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
         "versions": environment["versions"],
+        "source of jaxkd": code()["source of jaxkd"][:12],
         "clips": report["clips"],
         "seeds": list(config.compare.seeds),
         "variants": list(config.compare.variants),
@@ -73,12 +75,12 @@ def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> D
 
 
 def _rounded(value: Any) -> Any:
-    """The value with floats to four decimals."""
+    """The value with floats to six decimals."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _gap(cell: dict[str, Any] | None) -> str:

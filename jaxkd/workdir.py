@@ -17,7 +17,7 @@ from jaxkd.files import read_json, require_writable, write_json
 
 
 def claim(workdir: Path, fields: dict[str, Any]) -> None:
-    """Makes the workdir that of a config, or sees that it already is.
+    """Makes the workdir that of a config, or sees that it already is. A field that was added since it was begun had its default then.
 
     Raises:
       ConfigError: it belongs to another config; names the differing fields.
@@ -26,7 +26,8 @@ def claim(workdir: Path, fields: dict[str, Any]) -> None:
     require_writable(workdir, "The workdir")
     file = workdir / "config.json"
     if file.exists():
-        differing = configs.differing_fields(configs.result_fields(fields), configs.result_fields(read_json(file)))
+        begun = configs.result_fields(configs.default_config()) | configs.result_fields(read_json(file))
+        differing = configs.differing_fields(configs.result_fields(fields), begun)
         if differing:
             raise ConfigError(
                 f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing)

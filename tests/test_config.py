@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import members, methods, pipeline, teachers
+from jaxkd import members, methods, pipeline, teachers, workdir
 from jaxkd.compression import TeacherTransformation
 from jaxkd.errors import ConfigError
+from jaxkd.files import as_json, write_json
 from jaxkd.teachers import aisfx, musicnn
 from tests.small import load_config
 
@@ -94,6 +95,23 @@ def test_bad_value_is_named_with_its_limit(field, value, message):
     with pytest.raises(ConfigError) as caught:
         pipeline.check(config)
     assert message in str(caught.value)
+
+
+def test_a_workdir_that_was_begun_before_a_field_was_added_goes_on_with_its_default(tmp_path):
+    config = configs.default_config()
+    fields = as_json(config)
+    del fields["parallel"]["parameters"]
+    write_json(tmp_path / "config.json", fields)
+    workdir.claim(tmp_path, as_json(config))
+    config.parallel.parameters = "sharded"
+    with pytest.raises(ConfigError, match=r"parallel\.parameters: 'sharded' here, 'replicated' there"):
+        workdir.claim(tmp_path, as_json(config))
+
+
+def test_grids_have_the_settings_that_were_chosen_for_their_rows():
+    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "teachers", "labels")}
+    pca = "compressed_pca compressed.weight=0.8"
+    assert settings == {"compression": (pca,), "transformations": (pca,), "teachers": (), "labels": ()}
 
 
 def test_parameters_are_not_sharded_under_pmap():
