@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
+import pickle
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -29,6 +31,8 @@ EMBEDDINGS = ("scene", "timestamp")
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 FRAMEWORKS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "tensorflow"}
 GRID_TOLERANCE_MS = 0.5
+LOADING_ERRORS = (AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
+"""What the code of others is known to raise where there are no weights, or others than it takes."""
 
 
 def check(name: str, embedding: str) -> str:
@@ -71,6 +75,20 @@ def _module(name: str) -> Any:
     return module
 
 
+def _load(name: str, module: Any, archive: Path) -> Any:
+    """The model of a module; without an archive that of the default path of its `load_model`, or of "", the interface's string, where it has none."""
+    path, parameters = "" if archive == Path() else str(archive), inspect.signature(module.load_model).parameters.values()
+    required = any(parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty for parameter in parameters)
+    try:
+        return module.load_model(path) if path or required else module.load_model()
+    except LOADING_ERRORS as error:
+        what = f"the weights config.teacher.archive={path}" if path else "weights of its own"
+        raise ConfigError(
+            f"the module of teacher {name!r} could not load {what} ({type(error).__name__}: {error}): "
+            f"set --config.teacher.archive to {'weights that it takes' if path else 'a file of its weights'}, or install what it lacks."
+        ) from error
+
+
 _distributions = functools.cache(importlib.metadata.packages_distributions)
 
 
@@ -108,7 +126,7 @@ class HearTeacher:
       clips: what it is to embed. Clips of another rate than the model's are resampled.
 
     Raises:
-      ConfigError: the module cannot be imported or lacks a function; no such weights.
+      ConfigError: the module cannot be imported, lacks a function or cannot load its weights; no such weights.
       DataError: shapes or timestamps are not what the interface promises.
     """
 
@@ -118,7 +136,7 @@ class HearTeacher:
         self.name, self.embedding, self.sample_rate = name, embedding, clips.sample_rate
         self._module = _module(name)
         weights = _hash_of_files(archive) if archive != Path() else ""
-        self._model = self._module.load_model(str(archive)) if weights else self._module.load_model()
+        self._model = _load(name, self._module, archive)
         self._framework = _framework(self._model)
         if self._framework == "torch":
             self._model.eval()
@@ -130,7 +148,8 @@ class HearTeacher:
         self._grid = None if timestamps is None else self._uniform(timestamps, 1000 * clips.samples / clips.sample_rate)
         self.hop_seconds = 0.0 if self._grid is None or len(self._grid) == 1 else float(self._grid[-1] - self._grid[0]) / (len(self._grid) - 1) / 1000
         self.preprocessing: dict[str, Any] = {"kind": "hear", "module": _version(self._module), **clips.preprocessing(self.native_rate)}
-        self.weight_hash = weights or hashlib.sha256(np.ascontiguousarray(probe).tobytes()).hexdigest()
+        # by what they make of a signal too: some modules take no notice of the path, and keep to weights of their own
+        self.weight_hash = sha256_json([weights, hashlib.sha256(np.ascontiguousarray(probe).tobytes()).hexdigest()])
 
     def _count_parameters(self) -> int | None:
         if self._framework == "torch":
@@ -144,9 +163,9 @@ class HearTeacher:
         return sys.modules["tensorflow"].convert_to_tensor(audio) if self._framework == "tensorflow" else audio
 
     def _array(self, tensor: Any) -> np.ndarray:
-        if self._framework == "torch":
-            tensor = tensor.detach().cpu().numpy()
-        return np.asarray(tensor.numpy() if self._framework == "tensorflow" else tensor, np.float32)
+        if isinstance(tensor, np.ndarray):
+            return np.asarray(tensor, np.float32)
+        return np.asarray(tensor.detach().cpu().numpy() if self._framework == "torch" else tensor.numpy(), np.float32)
 
     def _run(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """int16 [B, samples] -> embeddings float32 [B, T, D], and timestamps float32 [B, T] or None for scenes."""

@@ -92,6 +92,45 @@ def test_other_weights_or_another_module_are_another_store(package, tmp_path):
         build(archive=tmp_path / "absent.pt")
 
 
+@pytest.mark.parametrize(
+    ("load", "gain"),
+    [
+        ("load_model(model_file_path: str):\n    return Model(model_file_path)", 1),
+        ("load_model(model_file_path, device=None):\n    return Model(model_file_path)", 1),
+        ("load_model(*args, **kwargs):\n    return Model(*args or [''])", 1),
+        ("load_model(model_path='WEIGHTS'):\n    return Model(model_path)", 3),
+    ],
+)
+def test_without_an_archive_a_module_loads_its_own_weights(package, tmp_path, load, gain):
+    """By the default of `load_model`; the published wrappers of OpenL3 and YAMNet have none, and take any string."""
+    np.save(tmp_path / "weights.npy", np.full(24, 3, np.float32))
+    package(own=f"{IMPORTED_MEL}\n\ndef {load}\n".replace("WEIGHTS", str(tmp_path / "weights.npy")))
+    clips = some_clips(2)
+    np.testing.assert_allclose(build("own").embed(clips), gain * build("mel").embed(clips), rtol=1e-5)
+
+
+def test_weights_that_a_module_cannot_load_are_refused_with_what_to_set(package, tmp_path):
+    """The published wrapper of PANNs has no weights of its own."""
+    package(reads=f"{IMPORTED_MEL}\n\ndef load_model(model_file_path, device=None):\n    np.load(model_file_path)\n    return Model(model_file_path)\n")
+    own = r"the module of teacher 'hear:small_hear\.reads' could not load weights of its own \(FileNotFoundError: .*set --config\.teacher\.archive to a file of"
+    with pytest.raises(ConfigError, match=own):
+        build("reads")
+    (tmp_path / "weights.npy").write_bytes(b"no array")
+    with pytest.raises(ConfigError, match=r"could not load the weights config\.teacher\.archive=.*weights\.npy \(\w+: .*to weights that it takes"):
+        build("reads", archive=tmp_path / "weights.npy")
+
+
+def test_a_module_that_takes_no_notice_of_the_archive_is_known_by_its_own_weights(package, tmp_path):
+    """As the published wrapper of PaSST does."""
+    np.save(tmp_path / "weights.npy", np.full(24, 2, np.float32))
+    package(deaf=f"{IMPORTED_MEL}\n\ndef load_model(model_path=''):\n    return mel.Model('')\n")
+    deaf = build("deaf", archive=tmp_path / "weights.npy")
+    heard = build("mel", archive=tmp_path / "weights.npy")
+    assert deaf.weight_hash != heard.weight_hash
+    assert deaf.weight_hash != build("deaf").weight_hash
+    assert build("mel", archive=tmp_path / "weights.npy").weight_hash == heard.weight_hash
+
+
 def test_clips_of_another_rate_are_resampled(package):
     package()
     clips = some_clips(2, samples=32_000)
@@ -190,6 +229,10 @@ def get_timestamp_embeddings(audio, model):
     embeddings, timestamps = mel.get_timestamp_embeddings(audio.values, mel.load_model())
     return torch.Tensor(embeddings, audio.device, True), torch.Tensor(timestamps, audio.device, False)
 """
+# as the published wrapper of PANNs does
+TO_NUMPY = ON_TORCH.replace(
+    "torch.Tensor(mel.get_scene_embeddings(audio.values, mel.load_model()), audio.device, True)", "mel.get_scene_embeddings(audio.values, mel.load_model())"
+)
 TENSORFLOW = """
 import numpy as np
 class Tensor:
@@ -217,9 +260,9 @@ def get_timestamp_embeddings(audio, model):
 """
 
 
-@pytest.mark.parametrize(("module", "parameters"), [("on_torch", 24), ("on_tensorflow", 30)])
+@pytest.mark.parametrize(("module", "parameters"), [("on_torch", 24), ("to_numpy", 24), ("on_tensorflow", 30)])
 def test_tensors_are_those_of_the_class_of_the_model(package, tmp_path, module, parameters):
-    package(on_torch=ON_TORCH, on_tensorflow=ON_TENSORFLOW)
+    package(on_torch=ON_TORCH, to_numpy=TO_NUMPY, on_tensorflow=ON_TENSORFLOW)
     site = tmp_path / "site"
     (site / "torch").mkdir()
     (site / "torch" / "__init__.py").write_text(TORCH)
