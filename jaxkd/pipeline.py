@@ -33,7 +33,7 @@ def check(config: Any) -> None:
     _check_folders(config)
     data.check_fields(config)
     data.check_labelled(config.data)
-    modality = data.modality_of(config.data.source)
+    modality = data.modality_of(config.data)
     for method in dict.fromkeys((config.method, *_compared_methods(config))):
         methods.check(method)
         _check_task(method, config.data, modality)
@@ -79,7 +79,7 @@ def _compared_methods(config: Any) -> list[str]:
 
 
 def _check_task(method: str, settings: Any, modality: str | None) -> None:
-    if modality == "audio" and method in methods.ONE_CLASS:
+    if modality == "audio" and settings.source != "tfds" and method in methods.ONE_CLASS:
         fitting = ", ".join(name for name in (*methods.METHODS, *methods.REFERENCES) if name not in methods.ONE_CLASS)
         raise ConfigError(f"method {method!r} is for one class an example, but {settings.source} has many labels a clip: choose one of {fitting}.")
     if method == "oracle" and not data.may_have_fine_classes(settings):
@@ -92,7 +92,7 @@ def _check_other(config: Any, modality: str | None) -> None:
 
     settings, sample_rate = config.other, config.data.sample_rate
     check_name("data source of config.other", settings.source, data.SOURCES)
-    for source, of in ((config.data.source, modality), (settings.source, data.modality_of(settings.source))):
+    for source, of in ((config.data.source, modality), (settings.source, data.modality_of(other_config(config)))):
         if of not in ("audio", None):
             raise ConfigError(f"config.other.source is {settings.source!r}: another data set is for many labels a clip, but {source} is {of}: set it to ''.")
     teachers.check_other_archives(config)

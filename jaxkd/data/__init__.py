@@ -35,6 +35,9 @@ _MODALITIES = {
     "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
 }
 
+TFDS_AUDIO = ("gtzan", "nsynth", "speech_commands")
+"""Names of TFDS, whatever config and version, that are known to be audio, with one class a clip, before they are read."""
+
 READ_BY: dict[str, tuple[str, ...]] = {
     "folder": ("audio_folder", "openmic", "magnatagatune", "amazon_reviews"),
     "archive": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard"),
@@ -57,8 +60,11 @@ _ORIGINAL_CLASSES = {
 _WITH_FINE_CLASSES = ("newsgroups_bin", "fashion_mnist_bin", "fashion_mnist_hard", "digits_bin")
 
 
-def modality_of(source: str) -> str | None:
-    """The modality, audio, text or image; None for a source that tells only when it is read (TFDS, a user's own)."""
+def modality_of(data_config: Any) -> str | None:
+    """The modality, audio, text or image; None for what tells only when it is read (TFDS but for its known audio, a user's own source)."""
+    source, name = data_config.source, data_config.tfds_name.partition(":")[0].partition("/")[0]
+    if source == "tfds" and name in TFDS_AUDIO and data_config.text_column in ("", "audio"):
+        return "audio"
     return next((modality for modality, names in _MODALITIES.items() if source in names), None)
 
 

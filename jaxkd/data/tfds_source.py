@@ -63,10 +63,10 @@ KEYS: dict[str, Keys] = {
     "glue/cola": Keys("sentence", "label", test="validation"),
     "glue/sst2": Keys("sentence", "label", test="validation"),
     "gtzan": Keys("audio", "label"),
-    "nsynth": Keys("audio", "instrument/family", valid="valid"),
+    "nsynth": Keys("audio", "instrument/family", valid="valid", dropped=(9,)),
     "speech_commands": Keys("audio", "label", valid="validation"),
 }
-"""By name without version. The labels of GLUE's own test parts are not published; GTZAN has no split."""
+"""By name without version. The labels of GLUE's own test parts are not published; GTZAN has no split; NSynth has family 9, synth_lead, in "train" alone."""
 
 NEED_TENSORFLOW = ("glue", "gtzan")
 
@@ -233,7 +233,8 @@ def _classes(builder: Any, keys: Keys, train: Examples) -> tuple[tuple[str, ...]
     """Names of the classes and the label value of each: those of the feature, of the table, or all values that occur in the training part."""
     feature = member(builder.info.features, keys.label)
     if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes:
-        return tuple(feature.names), range(feature.num_classes)
+        kept = [value for value in range(feature.num_classes) if value not in keys.dropped]
+        return tuple(feature.names[value] for value in kept), kept
     if keys.values:
         return tuple(keys.values.values()), tuple(keys.values)
     values = sorted({int(value) for value in train.classes})

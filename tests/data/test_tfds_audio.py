@@ -1,13 +1,16 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxkd.data import prepare, tfds_source
+from jaxkd import pipeline
+from jaxkd.data import TFDS_AUDIO, prepare, tfds_source
 from jaxkd.data.tfds_source import Keys
 from jaxkd.errors import ConfigError, DataError, ResourceError
 from tests.data.corpora import data_config
+from tests.small import load_config
 
 RATE = 8000
 FAMILIES = ["bass", "brass", "flute"]
@@ -109,6 +112,28 @@ def no_tensorflow():
     assert "tensorflow" not in sys.modules
 
 
+def test_known_audio_is_refused_by_its_length_before_it_is_read():
+    """The names of the table, and the commands of the README: clips of 29, 4 and (filled with silence) 3 seconds."""
+    assert {name for name, keys in tfds_source.KEYS.items() if keys.input == "audio"} == set(TFDS_AUDIO)
+    for name, seconds in (("gtzan", 29.0), ("nsynth/full:2.3.3", 4.0), ("speech_commands", 3.0)):
+        config = load_config("audio", "")
+        config.data.update({"source": "tfds", "tfds_name": name, "labelled": 0, "unlabelled": 0, "valid": 0, "test": 0, "unseen": 0, "clip_seconds": seconds})
+        pipeline.check(config)
+        config.method = "dist"  # for one class a clip
+        config.teacher.classifier = "linear"
+        pipeline.check(config)
+        for teacher, embedding, shortest in (("MTT_musicnn", "max_mean_pool", 2.976), ("aisfx", "", 1.14)):
+            config.teacher.update({"name": teacher, "embedding": embedding})
+            config.data.clip_seconds = 1.0
+            with pytest.raises(ConfigError, match=rf"config\.data\.clip_seconds is 1\.0, but the teacher {teacher} needs clips of at least {shortest} s"):
+                pipeline.check(config)
+        config.data.clip_seconds = 0.4
+        with pytest.raises(ConfigError, match=r"config\.data\.clip_seconds is 0\.4, but the student 'cp_resnet_small' needs clips of at least 0\.449 s"):
+            pipeline.check(config)
+        config.data.text_column = "another"
+        pipeline.check(config)
+
+
 def test_gtzan_has_one_part_that_is_split_by_seed(tmp_path, monkeypatch):
     keys = tfds_source.KEYS["gtzan"]
     dataset = prepared(OwnGtzan, keys, tmp_path, monkeypatch, valid=10, labelled=20)
@@ -144,6 +169,11 @@ def test_nsynth_takes_the_family_and_its_own_valid_part(tmp_path, monkeypatch):
     for example in dataset.splits["test"]:
         clip = dataset.gather([example])[0]
         np.testing.assert_allclose(clip / 32767, sound(row_of(clip)), atol=1e-4)
+    fewer = prepared(OwnNsynth, replace(keys, dropped=(1,)), tmp_path / "fewer", monkeypatch)
+    assert fewer.classes == ("bass", "flute")
+    for split, ids in fewer.splits.items():
+        assert sorted(rows_of(fewer, split)) == [row for row in sorted(rows_of(dataset, split)) if row % 3 != 1]
+        np.testing.assert_array_equal(fewer.labels(ids).argmax(axis=1), np.array(rows_of(fewer, split)) % 3 // 2)
     assert len(prepared(OwnNsynth, keys, tmp_path, monkeypatch, valid=6).splits["valid"]) == 6
     by_source = prepared(OwnNsynth, keys, tmp_path, monkeypatch, label_column="instrument/family", binary=True)
     assert by_source.fine_classes == tuple(FAMILIES) and by_source.classes == ("even", "odd")
