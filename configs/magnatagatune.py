@@ -5,11 +5,14 @@
     python -m jaxkd.main --config=configs/magnatagatune.py:hear=hear21passt.base --config.data.folder=FOLDER
 
 FOLDER holds `annotations_final.csv` and the unpacked folders 0 to f of MP3 files. EMBEDDINGS holds one array a clip, CLIP_ID.npy [T, D]: vggish [30, 128]
-(the 8-bit integers), openl3 [31, 512], passt [31, 768], panns [1, 2048]; expands, weight and normalisation are the published ones. With
-hear=PACKAGE.MODULE an installed module of the HEAR interface embeds the audio instead, one vector a clip, with the weight and expands of panns. The classes
-are the 50 most frequent tags, in the usual split.
+(the 8-bit integers), openl3 [31, 512], passt [31, 768], panns [1, 2048]. D, expands, weight and normalisation are the published ones; the numbers of frames
+T are inferred. How EAsT made its panns is not published. With hear=PACKAGE.MODULE an installed module of the HEAR interface embeds the audio instead, one
+vector a clip, with the weight and expands of panns; hear21passt.base gives 1,295 numbers, 527 logits and 768 features, where EAsT has the 768. The classes
+are the 50 most frequent tags, in the usual split; EAsT's list of training clips is not published.
 
-Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not by plain SGD as published. Their
+The probe on the embedding (method probe) is trained as published, by plain SGD from 0.1, passt from 0.2.
+
+Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not as that probe. Their
 distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished.
 compressed has the published weight of east: none was tuned for it. compressed.training=staged is not possible with the plateau schedule.
 

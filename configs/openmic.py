@@ -5,10 +5,16 @@
     python -m jaxkd.main --config=configs/openmic.py:hear=hear21passt.base --config.data.folder=FOLDER
 
 FOLDER is the unpacked `openmic-2018`. EMBEDDINGS holds one array a clip, SAMPLE_KEY.npy [T, D]: vggish [10, 128] (the 8-bit integers), openl3 [11, 512],
-passt [11, 768], panns [1, 2048]; expands, weight and normalisation are the published ones. With hear=PACKAGE.MODULE an installed module of the HEAR
-interface embeds the audio instead, one vector a clip, with the weight and expands of panns.
+passt [11, 768], panns [1, 2048]. D, expands, weight and normalisation are the published ones; the numbers of frames T are inferred. How EAsT made its panns
+is not published, nor is its list of training clips, which here are all that valid and test leave. With hear=PACKAGE.MODULE an installed module of the HEAR
+interface embeds the audio instead, one vector a clip, with the weight and expands of panns; hear21passt.base gives 1,295 numbers, 527 logits and 768
+features, where EAsT has the 768.
 
-Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not by plain SGD as published. Their
+Embeddings are of the audio as it is, as published: filter jitter and SpecAugment change the student's input alone, mixup mixes the embeddings too.
+
+The probe on the embedding (method probe) is trained as published, by plain SGD from 0.1, vggish from 0.2.
+
+Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not as that probe. Their
 distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished. lelp and
 its controls run without mixup, which their targets cannot follow. compressed has the published weight of east: none was tuned for it.
 compressed.training=staged is not possible with the plateau schedule.

@@ -18,6 +18,9 @@ MAGNATAGATUNE_TRAIN_CLIPS = 15_244
 _FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
 _NORMALISATIONS = {"vggish": "vggish", "openl3": "openl3", "passt": "none", "panns": "none"}
 _OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
+# of gradient descent on the teacher's probe
+_OPENMIC_PROBE_RATES = {"vggish": 0.2, "openl3": 0.1, "passt": 0.1, "panns": 0.1}
+_MAGNATAGATUNE_PROBE_RATES = {"vggish": 0.1, "openl3": 0.1, "passt": 0.2, "panns": 0.1}
 # repeats of a student's frame and of a teacher's, for each stage
 _OPENMIC_EXPANDS = {**dict.fromkeys(("vggish", "openl3", "passt"), ((1, 1, 1), (6, 6, 6))), "panns": ((1, 1, 1), (60, 60, 60))}
 _MAGNATAGATUNE_EXPANDS = {**dict.fromkeys(("vggish", "openl3", "passt"), ((1, 2, 2), (1, 1, 1))), "panns": ((1, 1, 1), (30, 15, 15))}
@@ -81,7 +84,7 @@ def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_c
 
     Args:
       config: changed in place.
-      teacher: "vggish", "openl3", "passt" or "panns", for the weight of the distance and the repeats of the frames.
+      teacher: "vggish", "openl3", "passt" or "panns", for the weight of the distance, the repeats of the frames and the learning rate of the probe.
       all_stages: the distance on all three stages alike ("All") in place of the last alone ("Final").
       train_clips: rows of the training split, whose passes set when the run is validated.
 
@@ -90,6 +93,7 @@ def east_openmic(config: Any, *, teacher: str, all_stages: bool = False, train_c
     """
     _require_teacher(teacher)
     _set(config, teacher, bands=128, sample_rate=32_000, student="cp_resnet", weight=_OPENMIC_WEIGHTS[teacher])
+    config.evaluation.probe_learning_rate = _OPENMIC_PROBE_RATES[teacher]
     _set_distance(config, _OPENMIC_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 20, "fmax_jitter": 2000})
     config.training.update({"steps": 80_000, "plateau_patience": 8, "early_stop_patience": 15, "mixup_alpha": 0.3})
@@ -100,6 +104,7 @@ def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, t
     """Sets the recipe for MagnaTagATune: Mobile FCN, no augmentation, 100,000 steps; the rest as in `east_openmic`."""
     _require_teacher(teacher)
     _set(config, teacher, bands=96, sample_rate=16_000, student="mobile_fcn", weight=0.6)
+    config.evaluation.probe_learning_rate = _MAGNATAGATUNE_PROBE_RATES[teacher]
     _set_distance(config, _MAGNATAGATUNE_EXPANDS[teacher], all_stages)
     config.frontend.update({"fmin_jitter": 0, "fmax_jitter": 0})
     config.training.update({"steps": 100_000, "plateau_patience": 5, "early_stop_patience": 12, "mixup_alpha": 0.0})
@@ -125,7 +130,7 @@ def _set(config: Any, teacher: str, *, bands: int, sample_rate: int, student: st
     config.east.weight = weight
     config.distillation.update({"temperature": 2.0, "alpha": round(1 - weight, 2)})
     config.training.update(_TRAINING)
-    config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4})
+    config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4, "probe_solver": "sgd"})
 
 
 def _set_distance(config: Any, expands: tuple[tuple[int, ...], tuple[int, ...]], all_stages: bool) -> None:

@@ -54,6 +54,14 @@ def test_magnatagatune_has_the_published_epochs_and_frames():
         assert 104 < config.training.steps / config.training.eval_every_steps < 106
 
 
+def test_probes_are_trained_as_published():
+    """Section 5 of the specification, the column of Teacher_LR: plain gradient descent from 0.1, from 0.2 for two pairs."""
+    made = {(recipe, teacher): _made(recipe, teacher=teacher).evaluation for recipe in (east_openmic, east_magnatagatune) for teacher in TEACHERS}
+    assert {evaluation.probe_solver for evaluation in made.values()} == {"sgd"}
+    assert {of for of, evaluation in made.items() if evaluation.probe_learning_rate == 0.2} == {(east_openmic, "vggish"), (east_magnatagatune, "passt")}
+    assert {evaluation.probe_learning_rate for evaluation in made.values()} == {0.1, 0.2}
+
+
 def test_a_recipe_undoes_what_the_other_set():
     config = _made(east_openmic, teacher="panns", all_stages=True)
     east_magnatagatune(config, teacher="passt")
