@@ -18,6 +18,7 @@ from jaxkd.workdir import code
 RESULTS = Path(__file__).parent / "results"
 PIVOTS = ("baseline", "east", "compressed")
 """Rows that the others are compared with in the table."""
+MINUS = "A row whose name ends like that of a row of east, baseline or compressed is compared with that one."
 
 
 def grid_config(grid: str, *, runlocal: bool = False, seeds: int | None = None) -> Any:
@@ -38,7 +39,7 @@ def run_grid(config: Any, workdir: Path) -> dict[str, Any]:
 def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str, command: str, out: Path = RESULTS) -> list[dict[str, Any]]:
     """Keeps the rows of a grid as `out/NAME.json` and `out/NAME.md`; returns them: all splits but the validation split."""
     rows = [
-        {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std")} | {"minus": {pivot: row["versus"].get(pivot) for pivot in PIVOTS}}
+        {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std")} | {"minus": _minus(row["method"], row["versus"])}
         for row in report["rows"]
         if row["split"] != "valid"
     ]
@@ -60,6 +61,13 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
     return rows
 
 
+def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:
+    """What a row is above each of PIVOTS, or above the pivot with the same ending where the grid has that: `compressed_aisfx` above `east_aisfx`."""
+    ending = next((row.removeprefix(method) for method in ("probe", *PIVOTS) if row.startswith(method)), "")
+    same = {pivot: f"{pivot}{ending}" for pivot in PIVOTS}
+    return {pivot: versus.get(same[pivot] if same[pivot] in versus else pivot) for pivot in PIVOTS}
+
+
 def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
     blocks: list[Any] = []
     for split, metric in dict.fromkeys((row["split"], row["metric"]) for row in rows):
@@ -71,7 +79,7 @@ def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> D
         ]
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
     blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(about)], label_columns=2))
-    return Document(name, f"{about['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out.", blocks)
+    return Document(name, f"{about['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out. {MINUS}", blocks)
 
 
 def _rounded(value: Any) -> Any:
