@@ -26,8 +26,10 @@ def claim(workdir: Path, fields: dict[str, Any]) -> None:
     require_writable(workdir, "The workdir")
     file = workdir / "config.json"
     if file.exists():
-        begun = configs.result_fields(configs.default_config()) | configs.result_fields(read_json(file))
-        differing = configs.differing_fields(configs.result_fields(fields), begun)
+        own, defaults = configs.result_fields(fields), configs.result_fields(configs.default_config())
+        may_be_added = own.keys() & defaults.keys() - {"method", "seed"}  # these two a comparison never has, and a run always
+        begun = {field: defaults[field] for field in may_be_added} | configs.result_fields(read_json(file))
+        differing = configs.differing_fields(own, begun)
         if differing:
             raise ConfigError(
                 f"the workdir {workdir} belongs to another config. Choose another --workdir, or set these fields back:\n  " + "\n  ".join(differing)

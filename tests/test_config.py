@@ -108,6 +108,15 @@ def test_a_workdir_that_was_begun_before_a_field_was_added_goes_on_with_its_defa
         workdir.claim(tmp_path, as_json(config))
 
 
+def test_a_workdir_of_a_comparison_goes_on_and_is_not_one_of_a_run(tmp_path):
+    run = as_json(configs.default_config())
+    compared = {name: value for name, value in run.items() if name not in ("method", "seed")}
+    for _ in range(2):
+        workdir.claim(tmp_path, compared)
+    with pytest.raises(ConfigError, match="method: 'compressed' here, absent there"):
+        workdir.claim(tmp_path, run)
+
+
 def test_grids_have_the_settings_that_were_chosen_for_their_rows():
     settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "teachers", "labels")}
     pca = "compressed_pca compressed.weight=0.8"

@@ -1,0 +1,70 @@
+"""The benchmarks that choose settings, run a grid of the audio task and keep its table, on a few clips and steps."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import audio_grid, audio_labels, grids
+from configs.audio import GRIDS
+from jaxkd.files import read_json, write_json
+
+
+@pytest.fixture
+def run(small_inputs, tmp_path, monkeypatch, capsys):
+    """f(benchmark, *arguments) -> its last line, in one workdir; the grids have few rows, and a student four steps."""
+    get_config = grids.get_config
+
+    def short(argument):
+        config = get_config(argument)
+        config.training.update({"steps": 4, "eval_every_steps": 2, "warmup_steps": 1})
+        config.teacher.update({"name": "tests.mel_teacher:build", "embedding": ""})
+        config.evaluation.bootstrap_resamples = 20
+        return config
+
+    def line(benchmark, *arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--runlocal", "--seeds=1", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"])
+        benchmark.main()
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    monkeypatch.setattr(grids, "get_config", short)
+    monkeypatch.setitem(GRIDS, "compression", GRIDS["compression"] | {"methods": ("probe", "compressed"), "variants": ()})
+    monkeypatch.setitem(GRIDS, "labels", GRIDS["labels"] | {"methods": ("compressed",), "variants": ()})
+    monkeypatch.setattr(audio_labels, "SHARES", {"": 100.0})
+    return line
+
+
+@pytest.mark.slow
+def test_tuning_keeps_the_trial_that_is_best_on_the_validation_split(run, tmp_path):
+    chosen = run(audio_grid, "--grid=compression", "--tune", "--trials=2")["settings"]
+    lines = [[json.loads(line) for line in file.read_text().splitlines()] for file in sorted((tmp_path / "run" / "trials").glob("*/metrics.jsonl"))]
+    weak, strong = (max(line["values"]["map"] for line in trial if line["split"] == "valid") for trial in lines)
+    assert chosen == [f"compressed compressed.weight={0.5 if weak >= strong else 0.8} training.learning_rate=0.001"]
+    assert read_json(tmp_path / "run" / "settings.json") == {"settings": chosen}
+
+
+@pytest.mark.slow
+def test_a_grid_takes_what_was_chosen_is_kept_as_a_table_and_shares_its_runs_with_the_curve_of_labels(run, tmp_path):
+    chosen = "compressed compressed.weight=0.7 training.learning_rate=0.002"
+    write_json(tmp_path / "run" / "settings.json", {"settings": [chosen, "east east.weight=0.3"]})
+    scores = run(audio_grid, "--grid=compression")["map"]
+    report, kept = (read_json(tmp_path / name) for name in ("run/compression/report.json", "out/audio_grid_compression_runlocal.json"))
+    means = {(row["split"], row["metric"], row["method"]): row["mean"] for row in report["rows"] if row["split"] != "valid"}
+    assert {(row["split"], row["metric"], row["method"]): row["mean"] for row in kept["rows"]} == pytest.approx(means, abs=1e-4)
+    assert {name: score["mean"] for name, score in scores.items()} == {
+        f"{split}/{row}": means[split, "map", row] for split, metric, row in means if metric == "map"
+    }
+    gap = scores["test/probe"]["minus"]["compressed"]["difference"]
+    assert gap == pytest.approx(scores["test/probe"]["mean"] - scores["test/compressed"]["mean"])
+    table = (tmp_path / "out" / "audio_grid_compression_runlocal.md").read_text()
+    assert f"| compressed | 1 | {means['test', 'map', 'compressed']:.3f} ± - |" in table and f"| {gap:+.3f} " in table
+    own = read_json(tmp_path / "run" / "runs" / "compressed-seed0" / "config.json")
+    assert (own["compressed"]["weight"], own["training"]["learning_rate"]) == (0.7, 0.002)
+    assert kept["settings"] == [chosen] and kept["seeds"] == [0] and {"jax", "jaxlib"} < kept["versions"].keys() and "--grid=compression" in kept["command"]
+
+    finished = tmp_path / "run" / "runs" / "compressed-seed0" / "report.json"
+    before = finished.stat().st_mtime_ns
+    curve = run(audio_labels)["map"]
+    assert finished.stat().st_mtime_ns == before
+    assert curve["test/compressed/100"]["mean"] == scores["test/compressed"]["mean"]
+    assert (tmp_path / "run" / "labels" / "labels.png").stat().st_size and (tmp_path / "out" / "audio_labels_runlocal.md").exists()
