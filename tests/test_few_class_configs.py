@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxkd import pipeline
+from jaxkd import members, pipeline
 from jaxkd.errors import ConfigError
 from tests.small import load_config
 
@@ -91,6 +91,17 @@ def test_settings_of_the_text_comparison_are_for_what_they_were_tuned_on():
         assert {entry.split()[0] for entry in settings} == set(load_config("text", argument).compare.methods) - {"teacher"}
     for argument in ("labels=100", "classifier=linear", "runlocal", "teacher=minilm", "student=text_cnn", "data=newsgroups,binary", "data=rotten_tomatoes"):
         assert load_config("text", argument).compare.settings == ()
+
+
+def test_the_comparison_of_fine_tuning_has_compression_from_the_tuned_and_from_the_frozen_encoder():
+    config = load_config("text", "teacher=minilm,classifier=finetuned")
+    pipeline.check(config)
+    runs = {name: members.member(config, name, 0) for name in members.rows(config)}
+    for run in runs.values():
+        pipeline.check(run)
+    assert {"teacher", "probe", "baseline", "kd", "east", "compressed"} < runs.keys()
+    assert {name for name, run in runs.items() if run.teacher.classifier == "none"} == {"probe", "compressed_frozen"}
+    assert "oracle" in load_config("text", "teacher=minilm").compare.methods
 
 
 def test_a_text_encoder_that_is_trained_has_room_for_a_token_between_the_special_ones():

@@ -1,12 +1,14 @@
-"""A text encoder that is fine-tuned: from the archive's weights, through steps that are resumed exactly, to the logits that a student learns from."""
+"""A text encoder that is fine-tuned: from the archive's weights, through steps that are resumed exactly, to logits and the students that learn from it."""
 
 import jax
 import numpy as np
 import pytest
 
+from jaxkd import pipeline
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.data.tokens import pad_tokens
 from jaxkd.errors import ConfigError
+from jaxkd.files import read_json
 from jaxkd.models.bert import SentenceClassifier
 from jaxkd.teachers.huggingface import TextTokenizer, convert, parse_config
 from jaxkd.training import preparation, student
@@ -32,16 +34,23 @@ def _texts(folder):
 
 
 @pytest.fixture
-def prepare(tmp_path, monkeypatch):
-    """f(cache name, step to crash at) -> what the program prepares with a tiny BERT as the teacher; `started` and `validated` tell of its training."""
+def config(tmp_path, monkeypatch):
+    """The comparison of fine-tuning, on a few texts with a tiny BERT as the teacher."""
     dataset = _texts(tmp_path / "data")
-    config = load_config("text", "teacher=minilm,method=kd,runlocal")
+    monkeypatch.setattr(preparation, "load_dataset", lambda *_: dataset)
+    config = load_config("text", "teacher=minilm,classifier=finetuned,method=kd,runlocal")
     config.teacher.archive = str(write_folder(tmp_path, layout()))
     config.teacher.max_tokens = 16
-    config.training.batch_size = 4
-    config.training.unlabelled_ratio = 0
+    config.training.update({"steps": 2, "batch_size": 4, "unlabelled_ratio": 0, "warmup_steps": 0})
     config.teacher_training.update({"steps": STEPS, "eval_every_steps": 2, "batch_size": 4, "learning_rate": LEARNING_RATE, "warmup_steps": 0})
-    monkeypatch.setattr(preparation, "load_dataset", lambda *_: dataset)
+    config.evaluation.update({"batch_size": 8, "bootstrap_resamples": 20})
+    config.compare.seeds = (0,)
+    return config
+
+
+@pytest.fixture
+def prepare(config, tmp_path, monkeypatch):
+    """f(cache name, step to crash at) -> what the program prepares; `started` and `validated` tell of the training of the teacher."""
     train, validate = student.train, student.validate
     run: dict = {"started": [], "validated": [], "crash": 0}
 
@@ -94,6 +103,21 @@ def test_fine_tuning_starts_from_the_archive_goes_on_exactly_and_its_logits_are_
     prepare("killed")
     assert prepare.run["validated"] == [2, 4, 6, 2, 4, 4, 6]
     jax.tree.map(np.testing.assert_array_equal, _kept(tmp_path / "killed"), variables)
+
+
+@pytest.mark.slow
+def test_the_fine_tuned_encoder_stands_with_its_cost_beside_students_of_it_and_of_the_frozen_one(config, tmp_path):
+    config.compare.methods = ("teacher", "east")  # the variant is compressed, from the frozen encoder
+    report = pipeline.compare(config, tmp_path / "compare", tmp_path / "cache")
+    kinds = {row["method"]: row["kind"] for row in report["rows"]}
+    assert kinds == {"teacher": "reference", "east": "student", "compressed_frozen": "student"}
+    (network,) = (tmp_path / "cache" / "classifiers").iterdir()
+    costs = {row["method"]: row["teacher"] for row in report["cost"]}
+    assert costs["teacher"] == costs["east"] and costs["compressed_frozen"] is None
+    assert costs["teacher"]["seconds"] > 0 and costs["teacher"]["peak_memory_bytes"] > 0
+    assert costs["teacher"]["trained_parameters"] == sum(value.size for value in jax.tree.leaves(load_student(network / "student")[0]["params"]))
+    stores = {name: read_json(tmp_path / "compare" / "runs" / f"{name}-seed0" / "inputs.json") for name in kinds}
+    assert stores["east"] == stores["teacher"] != stores["compressed_frozen"]
 
 
 @pytest.mark.parametrize(
