@@ -3,15 +3,18 @@
 Both sides do the front end of rows and mixup partners with jitter and SpecAugment, the student forward and backward, distance correlation on 62 frames,
 clipping and Adam with coupled decay; the parts are timed apart too. The sides take turns within each repeat, in processes of their own, and the ratio is
 that of a repeat: jaxkd / torch. `--threads 1` keeps both to one processor; the ratio of processor seconds then tells the same on a machine with other load.
-The claims: at most 1.3 times the time of torch for the step, and every other part faster than torch.
+The claims: at most 1.3 times the time of torch for the step, and no more than torch for what is ours: front end, distance, optimiser and loader. The student
+and its convolutions, which are XLA's, are timed to tell where the rest goes. The table goes to benchmarks/results/east_step.json and .md.
 
 Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 6 minutes, 10 GB of memory)
 """
 
 import argparse
+import datetime
 import functools
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -43,8 +46,10 @@ from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
 from jaxkd.training.step import Experiment, Normalisation, train_step
 from jaxkd.types import TeacherSide
+from jaxkd.workdir import code
 
-LIMIT = 1.3
+ASKED = {"step": 1.3, "front_end": 1.0, "distance": 1.0, "optimiser": 1.0, "loader": 1.0}
+"""The ratio that a part may have at most; the other parts are information."""
 BATCH, SAMPLES, LABELS, FRAMES, DIM, CLIPS = 16, 320_000, 20, 11, 768, 128
 PARTS = ("front_end", "student", "distance", "optimiser", "loader", "conv_3x3", "conv_1x1", "step")
 CONVOLUTIONS = {"conv_3x3": (125, 16, 128, 3), "conv_1x1": (62, 8, 512, 1)}
@@ -187,13 +192,56 @@ def ask(side: subprocess.Popen[str], part: str) -> dict[str, float]:
     return json.loads(side.stdout.readline())
 
 
+def compared(answers: dict[str, list[dict[str, float]]], kind: str) -> dict[str, float]:
+    """Median seconds of both sides; of the ratios of the repeats the median, the lowest and the highest."""
+    ratios = [ours[kind] / theirs[kind] for ours, theirs in zip(answers["jaxkd"], answers["torch"], strict=True)]
+    middle = {name: statistics.median(answer[kind] for answer in side) for name, side in answers.items()}
+    return {**middle, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def write_results(settings: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Prints the table, and keeps it with the machine, the versions and the date as `east_step.json` and `.md`."""
+    from benchmarks.grids import processor, rounded  # these draw plots too: not loaded in the process whose memory is measured
+    from jaxkd.files import write_json, write_text
+    from jaxkd.results import numbers
+    from jaxkd.results.document import Document, Table, Text, to_markdown, to_screen
+
+    parts = "" if tuple(settings.parts) == PARTS else f" --parts {' '.join(settings.parts)}"
+    version = [settings.peer_python, "-c", "import importlib.metadata; print(importlib.metadata.version('torch'))"]
+    about = {
+        "command": f"python -m benchmarks.east_step --peer-python=PYTHON --repeats {settings.repeats} --threads {settings.threads}{parts}",
+        "date": datetime.date.today().isoformat(),
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        "versions": {**code(), "torch": subprocess.run(version, capture_output=True, text=True, check=True).stdout.strip()},
+    }
+    tables = []
+    for kind, title in (("wall_s", "Seconds of the clock"), ("cpu_s", "Seconds of the processors")):
+        rows = []
+        for part in settings.parts:
+            asked = f"at most {ASKED[part]:g}" if part in ASKED and kind == figures["judged_by"] else numbers.ABSENT
+            values = figures[part][kind]
+            rows.append([part, *(f"{values[side]:.3f}" for side in ("jaxkd", "torch")), *(f"{values[name]:.2f}" for name in ("ratio", "low", "high")), asked])
+        tables.append(Table(title, ["part", "jaxkd s", "torch s", "ratio", "lowest", "highest", "asked"], rows))
+    words = (
+        f"Seconds and ratios (jaxkd / torch) are medians of {settings.repeats} repeats; lowest and highest are the smallest and the largest ratio of a repeat, "
+        "not a confidence interval."
+    )
+    peaks = figures["peak_mb"]
+    memory = f"Peak memory: {peaks['jaxkd']:.0f} MB against {peaks['torch']:.0f} MB, {figures['peak_ratio']:.2f} times."
+    print("\n\n".join([*map(to_screen, tables), words, memory]))
+    origin = Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(about)], label_columns=2)
+    write_json(settings.out / "east_step.json", rounded({**about, **figures}))
+    write_text(settings.out / "east_step.md", to_markdown(Document("east_step", words, [*tables, Text("Memory", [memory]), origin])))
+
+
 def main() -> None:
-    """Prints the table and the JSON line."""
+    """Prints the table and the JSON line, and keeps both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the table")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.serve:
@@ -217,21 +265,13 @@ def main() -> None:
         peaks = {name: ask(side, "peak")["mb"] for name, side in sides.items()}
         for side in sides.values():
             side.communicate()
-    figures: dict[str, Any] = {"peak_mb": peaks, "peak_ratio": peaks["jaxkd"] / peaks["torch"]}
-    print(f"{'part':<12}{'jaxkd s':>10}{'torch s':>10}{'ratio':>8}{'range':>16}   and of processor seconds")
-    for part in settings.parts:
-        cells, figures[part] = [], {}
-        for kind in ("wall_s", "cpu_s"):
-            ratios = [one[kind] / other[kind] for one, other in zip(seconds[part]["jaxkd"], seconds[part]["torch"], strict=True)]
-            middle = {name: statistics.median(answer[kind] for answer in answers) for name, answers in seconds[part].items()}
-            figures[part][kind] = {**middle, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
-            cells.append(f"{middle['jaxkd']:>10.3f}{middle['torch']:>10.3f}{statistics.median(ratios):>8.2f}{min(ratios):>8.2f}{max(ratios):>8.2f}")
-        print(f"{part:<12}" + "   ".join(cells))
-    print(f"peak memory {peaks['jaxkd']:.0f} MB against {peaks['torch']:.0f} MB: {figures['peak_ratio']:.2f}")
+    figures: dict[str, Any] = {part: {kind: compared(seconds[part], kind) for kind in ("wall_s", "cpu_s")} for part in settings.parts}
     kind = "cpu_s" if settings.threads == 1 else "wall_s"
-    reached = all(figures[part][kind]["ratio"] <= (LIMIT if part == "step" else 1) for part in settings.parts)
-    print(json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures, "limit": LIMIT, "reached": reached}))
-    sys.exit(not reached)
+    reached = {part: figures[part][kind]["ratio"] <= ASKED[part] for part in settings.parts if part in ASKED}
+    figures |= {"peak_mb": peaks, "peak_ratio": peaks["jaxkd"] / peaks["torch"], "judged_by": kind, "asked": ASKED, "reached": reached}
+    write_results(settings, figures)
+    print(json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures}))
+    sys.exit(not all(reached.values()))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "command": command,
         "date": datetime.date.today().isoformat(),
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
         "versions": environment["versions"],
         "source of jaxkd": code()["source of jaxkd"][:12],
         "clips": report["clips"],
@@ -56,7 +56,7 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "variants": list(config.compare.variants),
         "settings": list(config.compare.settings),
     }
-    write_json(out / f"{name}.json", _rounded({**about, "rows": rows}))
+    write_json(out / f"{name}.json", rounded({**about, "rows": rows}))
     write_text(out / f"{name}.md", to_markdown(_document(name, about, rows)))
     return rows
 
@@ -82,12 +82,12 @@ def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> D
     return Document(name, f"{about['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out. {MINUS}", blocks)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """The value with floats to six decimals."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return round(value, 6) if isinstance(value, float) else value
 
 
@@ -97,7 +97,7 @@ def _gap(cell: dict[str, Any] | None) -> str:
     return numbers.with_interval(cell["difference"], cell["ci95"], signed=True) + (" *" if cell["ranked"] else "")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The name of the processor, as Linux tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
