@@ -16,9 +16,9 @@ Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear on
 distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished.
 compressed has the published weight of east: none was tuned for it. compressed.training=staged is not possible with the plateau schedule.
 
-As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included; the checkpoint is the one of
-the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights differ by both. To compare weights alone, give
-all of them one schedule: --config.training.schedule=cosine --config.training.early_stop_patience=0.
+As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included (of compressed, without the
+teacher-side loss); the checkpoint is the one of the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights
+differ by both. To compare weights alone, give all of them one schedule: --config.training.schedule=cosine --config.training.early_stop_patience=0.
 
 Disk: 19.7 GB for the decoded clips, 0.2 to 2 GB for the embeddings. Machine: a GPU or TPU. A whole run of 100,000 steps is 1.4e16 floating-point operations
 by count: half an hour at 10 TFLOP/s, some days on two CPU cores. Not run here.

@@ -19,9 +19,9 @@ distillation has the published temperature 2, and alpha is 1 - lambda of the tea
 its controls run without mixup, which their targets cannot follow. compressed has the published weight of east: none was tuned for it.
 compressed.training=staged is not possible with the plateau schedule.
 
-As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included; the checkpoint is the one of
-the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights differ by both. To compare weights alone, give
-all of them one schedule: --config.training.schedule=cosine --config.training.early_stop_patience=0.
+As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included (of compressed, without the
+teacher-side loss); the checkpoint is the one of the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights
+differ by both. To compare weights alone, give all of them one schedule: --config.training.schedule=cosine --config.training.early_stop_patience=0.
 
 Disk: 12.8 GB for the decoded clips, 0.2 to 0.7 GB for the embeddings. Machine: a GPU or TPU. A whole run of 80,000 steps is 8.5e16 floating-point operations
 by count: 2.5 hours at 10 TFLOP/s; two CPU cores would take weeks. Not run here.

@@ -47,6 +47,7 @@ def check(config: Any) -> None:
     teachers.check_config(config, modality=modality, networks=students.STUDENTS)
     if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
         students.check(config.teacher.name, modality=modality)
+    _check_stages(config)
     _check_transformation(config)
     _check_attention(config, modality)
     if config.data.source == "rendered_instruments":
@@ -120,6 +121,7 @@ def _check_method(config: Any) -> None:
             f"method {config.method!r} takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none': "
             "set it to linear, mlp or finetuned."
         )
+    methods.check_distance(config)
     methods.require_rows(config, config.training.batch_size * (1 + config.training.unlabelled_ratio))
     if config.training.mixup_alpha and config.method in methods.PSEUDO_CLASS:
         raise ConfigError(f"config.training.mixup_alpha is {config.training.mixup_alpha}, but the targets of {config.method!r} cannot be mixed: set it to 0.")
@@ -146,9 +148,24 @@ def _check_room(config: Any) -> None:
         )
 
 
+def _check_stages(config: Any) -> None:
+    """Refuses a distance that does not fit the student's stages or the embedding's width, as far as they are known here."""
+    channels = students.STAGE_CHANNELS.get(config.student.name)
+    if config.method not in methods.DISTANCES or channels is None:
+        return
+    dims = () if config.teacher.classifier == "finetuned" else teachers.dims(config.teacher)
+    if config.method == "compressed":
+        dims = (config.compressed.features or channels[-1],)
+    elif dims and config.teacher.combine == "concatenate":
+        dims = (sum(dims),)
+    methods.require_stages(config, channels, dims)
+
+
 def _check_transformation(config: Any) -> None:
+    if config.method != "compressed":
+        return
     kind, dims = config.compressed.transformation, teachers.dims(config.teacher)
-    if config.teacher.combine == "separate" and config.method == "compressed" and kind in ("random", "pca", "identity"):
+    if config.teacher.combine == "separate" and kind in ("random", "pca", "identity"):
         raise ConfigError(
             f"config.teacher.combine is 'separate', which trains a transformation for each teacher, but {kind!r} is not trained: set "
             "config.teacher.combine='concatenate', or another config.compressed.transformation."
@@ -161,7 +178,7 @@ def _check_transformation(config: Any) -> None:
             f"config.compressed.transformation='identity' keeps the embedding's {dim} dimensions, but config.compressed.features is "
             f"{features}: set --config.compressed.features={dim}, or another transformation."
         )
-    if config.method == "compressed" and kind == "pca" and features > dim:
+    if kind == "pca" and features > dim:
         raise ConfigError(
             f"config.compressed.transformation='pca' has no more components than the embedding's {dim} dimensions, but config.compressed.features is "
             f"{features}: set --config.compressed.features={dim} or less, or another transformation."

@@ -133,7 +133,8 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
     _validate_other(flat)
     _validate_frontend(flat)
     _validate_distance(flat)
-    _validate_compressed(flat)
+    if flat["method"] == "compressed":
+        _validate_compressed(flat)
     for part in _TRAININGS:
         _validate_training(flat, part)
     _require(flat["text.vocabulary"] >= 2, "text.vocabulary", flat["text.vocabulary"], "an integer of at least 2: padding and a word")

@@ -70,6 +70,15 @@ def test_an_unknown_teacher():
             load_config(name, "teacher=pasta,method=kd")
 
 
+@pytest.mark.parametrize("method", ["east", "compressed"])
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_every_distance_can_take_the_place_of_the_published_one(name, method, tmp_path):
+    for distance in (*methods.BETWEEN_ROWS, "fitnet", *methods.EQUAL_WIDTHS):
+        config = config_of(name, tmp_path, f"teacher=passt,method={method}")
+        config.distance.name = distance
+        pipeline.check(config)
+
+
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
 def test_weights_are_compared_under_one_schedule_as_the_config_says(name, tmp_path):
     config = config_of(name, tmp_path, "teacher=passt")

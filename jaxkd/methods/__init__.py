@@ -1,7 +1,9 @@
 """Methods by name: the trained parts beside the student, the losses and their weights. Read without importing JAX."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.plugins import check_name, resolve
 
@@ -43,6 +45,17 @@ DISTANCES = ("east", "east_kd", "compressed")
 BETWEEN_ROWS = ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference")
 """Values of `config.distance.name` that compare the rows of a group with each other."""
 
+EQUAL_WIDTHS = ("l2", "cosine")
+"""Values of `config.distance.name` that compare the channels of a row with the dimensions of its embedding, one by one."""
+
+_READ_BY = {
+    "bias_corrected": ("distance_correlation", "cosine_distance_correlation"),
+    "difference": ("cosine_distance_difference",),
+    "gather": BETWEEN_ROWS,
+}
+"""Fields of `config.distance` -> the distances that read them, where not all do. `group_size` and `absolute_eps` are for all, since the recipes set them
+whatever the distance: of one that compares row by row the mean over groups is that over the batch, and constants are restored where there are any."""
+
 PSEUDO_CLASS = tuple(name for name, place in METHODS.items() if place.endswith(":lelp_method"))
 """Methods whose targets are precomputed subclass probabilities."""
 
@@ -68,13 +81,47 @@ def check(name: str) -> None:
     check_name("method", name, (*METHODS, *REFERENCES))
 
 
+def check_distance(config: Any) -> None:
+    """Raises ConfigError if a field of `config.distance` is set that the distance of the config's method does not read."""
+    settings, defaults = config.distance, default_config().distance
+    for field, readers in _READ_BY.items():
+        if config.method in DISTANCES and settings.name not in readers and settings[field] != defaults[field]:
+            raise ConfigError(
+                f"config.distance.{field} is {settings[field]!r}, but the distance {settings.name!r} does not read it: set it to {defaults[field]!r}, or "
+                f"config.distance.name to {' or '.join(readers)}."
+            )
+
+
+def require_stages(config: Any, channels: Sequence[int], dims: Sequence[int]) -> None:
+    """Checks `config.distance` against the stages of a student and the embedding that they are compared with.
+
+    Args:
+      config: with `distance`.
+      channels: C_k of each stage.
+      dims: D of each embedding that has a distance of its own, or () where it is not known.
+
+    Raises:
+      ConfigError: another number of stages than the student has, or a width that a distance without an adapter cannot compare.
+    """
+    name, weights = config.distance.name, config.distance.stage_weights
+    if weights and len(weights) != len(channels):
+        raise ConfigError(f"config.distance.stage_weights has {len(weights)} weights, but the student has {len(channels)} stage(s): give one for each.")
+    for stage in [stage for stage, weight in enumerate(weights) if weight] or [len(channels) - 1]:
+        if name in EQUAL_WIDTHS and dims and {channels[stage]} != {*dims}:
+            raise ConfigError(
+                f"config.distance.name is {name!r}, which compares equal widths, but stage {stage} of the student has {channels[stage]} "
+                f"channels and the embedding {' and '.join(map(str, dims))} dimensions: use method compressed with "
+                "config.compressed.features=0 on the last stage alone, or fitnet, or a distance of correlations."
+            )
+
+
 def require_rows(config: Any, rows: int, *, devices: int = 1) -> None:
     """Raises ConfigError if a batch of this many rows, labelled and unlabelled, on so many devices is too small for the distance of the config's method."""
     settings = config.distance
     if config.method not in DISTANCES or settings.name not in BETWEEN_ROWS:
         return
     rows, batch = (rows // devices, "a device's part of a training batch") if settings.gather == "local" else (rows, "a training batch")
-    needed = 4 if settings.bias_corrected and settings.name != "cosine_distance_difference" else 2
+    needed = 4 if settings.bias_corrected else 2
     if rows < needed:
         raise ConfigError(
             f"config.distance.name is {settings.name!r} with bias_corrected={settings.bias_corrected}, which needs {needed} rows, but {batch} has "

@@ -56,6 +56,9 @@ def build(config: Any, context: Context) -> Method:
     optimiser and clip norm of its own that does not clip. It counts where gradients or norms meet: with stop_gradient=False (against the distance), with
     shared_optimiser (one clip norm for both sides), where the clip norm or the coupled decay of "adam" is reached.
 
+    The plateau schedule and the early stop watch the first two terms, "student_loss", the total of EAsT: a head of the teacher's side that over-fits
+    neither lowers the student's learning rate nor ends its training. A lower rate is one of both sides.
+
     With training="staged" the first `staged_steps` train transformation and head alone; then these are frozen, and the student starts, its learning rate
     warmed up anew. The student's side of a step of the first stage is computed and thrown away.
 
@@ -69,8 +72,9 @@ def build(config: Any, context: Context) -> Method:
         target = jax.lax.stop_gradient(auxiliary.compact) if settings.stop_gradient else auxiliary.compact
         compact_widths = (target.shape[-1] // len(context.widths),) * len(context.widths) if context.widths else ()
         apart = distance(config, auxiliary.adapted, target, batch.where, axis_name, compact_widths)
-        total = (1 - settings.weight) * label + settings.weight * apart + settings.teacher_weight * teacher
-        return {"loss": total, "label_loss": label, "distance": apart, "teacher_loss": teacher}
+        student = (1 - settings.weight) * label + settings.weight * apart
+        total = student + settings.teacher_weight * teacher
+        return {"loss": total, "student_loss": student, "label_loss": label, "distance": apart, "teacher_loss": teacher}
 
     return Method(
         losses,
@@ -79,4 +83,5 @@ def build(config: Any, context: Context) -> Method:
         teacher_side=() if settings.shared_optimiser else (*_transformations(context.widths), "head"),
         teacher_first_steps=count_steps(settings.staged_steps, config.training.steps) if settings.training == "staged" else 0,
         compact=lambda auxiliary: auxiliary.compact,
+        watched="student_loss",
     )

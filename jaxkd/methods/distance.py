@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import losses as lib
-from jaxkd.errors import ConfigError
+from jaxkd.methods import require_stages
 from jaxkd.torch_start import TORCH_DEFAULT
 from jaxkd.types import Array, StudentOutputs
 
 _ROW_BY_ROW = {"fitnet": lib.fitnet, "l2": lib.l2, "cosine": lib.cosine}
-EQUAL_WIDTHS = ("l2", "cosine")
 _CORRELATIONS = {"distance_correlation": lib.distance_correlation_loss, "cosine_distance_correlation": lib.cosine_distance_correlation_loss}
 _DIFFERENCES = {"absolute": "l1", "squared": "mse"}
 
@@ -49,23 +48,16 @@ def adapt(config: Any, outputs: StudentOutputs, target_dim: int, widths: tuple[i
       widths: of each teacher, where each has its own distance, or ().
 
     Raises:
-      ConfigError: another number of stages than the student has, or a width that a distance without an adapter cannot compare.
+      ConfigError: the distance does not fit the stages or the target, see `require_stages`.
     """
-    weights, taps, name = config.distance.stage_weights, (*outputs.taps[:-1], outputs.features), config.distance.name
-    if weights and len(weights) != len(taps):
-        raise ConfigError(f"config.distance.stage_weights has {len(weights)} weights, but the student has {len(taps)} stage(s): give one for each.")
+    taps = (*outputs.taps[:-1], outputs.features)
+    require_stages(config, [tap.shape[-1] for tap in taps], widths or (target_dim,))
     adapted = []
     for stage in stages(config):
         features = taps[stage.tap]
-        if name == "fitnet":
+        if config.distance.name == "fitnet":
             suffix = "" if stage.tap == -1 else f"_{stage.tap}"
             features = nn.Dense(target_dim, kernel_init=TORCH_DEFAULT, name=f"adapter{suffix}")(features)
-        elif name in EQUAL_WIDTHS and {features.shape[-1]} != {*(widths or (target_dim,))}:
-            raise ConfigError(
-                f"config.distance.name is {name!r}, which compares equal widths, but stage {stage.tap % len(taps)} of the student has {features.shape[-1]} "
-                f"channels and the embedding {' and '.join(map(str, widths or (target_dim,)))} dimensions: use method compressed with "
-                "config.compressed.features=0 on the last stage alone, or fitnet, or a distance of correlations."
-            )
         adapted.append(features)
     return tuple(adapted)
 

@@ -10,6 +10,9 @@ from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
 
+KD_EPS = 1e-9
+"""What the authors of EAsT add to both probabilities inside the logarithm."""
+
 Divergence = Callable[[Array, Batch, str | None], Array]
 """f(student logits [B, C], batch, axis_name) -> scalar."""
 
@@ -32,13 +35,16 @@ def entry_mask(config: Any, batch: Batch) -> Array | None:
     return mask | ~jnp.any(mask, axis=-1, keepdims=True)
 
 
-def kd_divergence(config: Any, context: Context) -> Divergence:
-    """Plain knowledge distillation at `config.distillation.temperature`: of class probabilities, or label by label (arXiv 2306.17424)."""
-    temperature = config.distillation.temperature
+def kd_divergence(config: Any, context: Context, *, section: str = "distillation") -> Divergence:
+    """Plain knowledge distillation at `config[section].temperature`: of class probabilities, or label by label (arXiv 2306.17424).
+
+    `config.distance.absolute_eps` adds the authors' constant, which the form label by label has.
+    """
+    temperature, eps = config[section].temperature, KD_EPS if config.distance.absolute_eps else None
 
     def of_labels(logits: Array, batch: Batch, axis_name: str | None) -> Array:
-        mask = entry_mask(config, batch)
-        return lib.bernoulli_kd(logits, batch.teacher_logits, mask, temperature=temperature, where=batch.where, axis_name=axis_name)
+        options = {"temperature": temperature, "where": batch.where, "axis_name": axis_name, "eps": eps}
+        return lib.bernoulli_kd(logits, batch.teacher_logits, entry_mask(config, batch), **options)
 
     if context.task == "multilabel":
         return of_labels

@@ -5,14 +5,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxkd import losses as lib
 from jaxkd.methods.distance import adapt, distance
-from jaxkd.methods.distillation import Divergence, entry_mask
+from jaxkd.methods.distillation import kd_divergence
 from jaxkd.methods.method import Context, Method, label_loss
 from jaxkd.types import Array, Batch, StudentOutputs
-
-KD_EPS = 1e-9
-"""What the authors add to both probabilities inside the logarithm."""
 
 
 class _Auxiliary(nn.Module):
@@ -36,26 +32,13 @@ def build(config: Any, context: Context) -> Method:
     return Method(losses, needs=("embedding",), auxiliary=_Auxiliary(config, context.widths))
 
 
-def _divergence(config: Any, context: Context) -> Divergence:
-    """Knowledge distillation at `config.east_kd.temperature`, label by label or over the classes."""
-    temperature, eps = config.east_kd.temperature, KD_EPS if config.distance.absolute_eps else None
-
-    def of_labels(logits: Array, batch: Batch, axis_name: str | None) -> Array:
-        options = {"temperature": temperature, "where": batch.where, "axis_name": axis_name, "eps": eps}
-        return lib.bernoulli_kd(logits, batch.teacher_logits, entry_mask(config, batch), **options)
-
-    if context.task == "multilabel":
-        return of_labels
-    return lambda logits, batch, axis_name: lib.kd(logits, batch.teacher_logits, temperature=temperature, where=batch.where, axis_name=axis_name)
-
-
 def east_kd(config: Any, context: Context) -> Method:
     """EAsT with knowledge distillation: L = (1 - weight) * label loss + weight * ((1 - g) * distance + g * distillation).
 
     weight = `config.east.weight`, g = `config.east_kd.kd_weight`; the teacher's logits are those of its own classifier, of which a linear one is the probe of
     the paper. Mixup mixes them as it mixes the embeddings: of a linear classifier these are the logits of the mixed embedding, of others not.
     """
-    weight, share, divergence = config.east.weight, config.east_kd.kd_weight, _divergence(config, context)
+    weight, share, divergence = config.east.weight, config.east_kd.kd_weight, kd_divergence(config, context, section="east_kd")
 
     def losses(outputs: StudentOutputs, adapted: Any, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)

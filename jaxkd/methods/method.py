@@ -51,6 +51,7 @@ class Method:
       teacher_first_steps: steps in which the teacher's side alone is trained; afterwards it is frozen, and the student's side is trained. 0 = both at once.
       compact: from what the auxiliary module returned to the compact embedding [B, T, C], for the diagnostics of the report; None where there is none.
       outputs_per_label: S, outputs of the student for each label.
+      watched: the term whose validation value the plateau schedule and the early stop watch.
       label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
       initial_memory: f(key) -> pytree that the method carries from step to step, or None.
       warning: what the user should know of this method on this task; shown when training starts, and in the report.
@@ -63,6 +64,7 @@ class Method:
     teacher_first_steps: int = 0
     compact: Callable[[Any], Array] | None = None
     outputs_per_label: int = 1
+    watched: str = "loss"
     label_logits: Callable[[Array], Array] = _as_they_are
     initial_memory: Callable[[Array], Any] | None = None
     warning: str = ""

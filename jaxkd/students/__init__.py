@@ -46,6 +46,15 @@ _EXACT_BANDS = {"mobile_fcn": (96, 128)}
 _FEWEST_FRAMES = {**dict.fromkeys(_CP_RESNETS, 15), "cp_resnet_textbook": 17, "mobile_fcn": 96}
 """Frames that the poolings of a student need; each takes any number from there on, and its last layer reads their mean."""
 
+STAGE_CHANNELS: dict[str, tuple[int, ...]] = {
+    "cp_resnet": (128, 256, 512),
+    "cp_resnet_textbook": (128, 256, 512),
+    "cp_resnet_small": (32, 64, 128),
+    "cp_resnet_tiny": (8, 16, 32),
+    "mobile_fcn": (128, 256, 256),
+}
+"""C_k after each stage of the networks that take log-mel; their data are the ones that take long to prepare."""
+
 
 def inputs_of(name: str, modality: str) -> str:
     """What a network takes: "log_mel", "tokens", "features" or "image"; a network of your own takes what is usual for the modality."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxkd import methods, students, teachers
 from jaxkd.compression import Projection, random_projection, require_components
 from jaxkd.losses.alignment import OVER_TIME
-from jaxkd.methods.distance import EQUAL_WIDTHS, stages
+from jaxkd.methods.distance import stages
 from jaxkd.methods.method import Context
 from jaxkd.training.inputs import StudentInputs
 from jaxkd.training.prepared import unaugmented
@@ -31,7 +31,7 @@ def require_dimensions(config: Any, dataset: Any, inputs: StudentInputs) -> None
       ConfigError: stages, widths or transformation do not fit together.
     """
     components = config.method == "compressed" and config.compressed.transformation == "pca"
-    if config.method not in methods.DISTANCES or not (components or config.distance.stage_weights or config.distance.name in EQUAL_WIDTHS):
+    if config.method not in methods.DISTANCES or not (components or config.distance.stage_weights or config.distance.name in methods.EQUAL_WIDTHS):
         return
     dims = teachers.dims(config.teacher)
     dim = sum(dims)

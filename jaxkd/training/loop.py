@@ -51,6 +51,7 @@ def train(
     *,
     prefetch: int = 1,
     selection: str = "map",
+    watched: str = "loss",
     select_after: int = 0,
 ) -> None:
     """Trains from the newest checkpoint (or the given state) to `settings.steps`, or to the early stop.
@@ -60,7 +61,7 @@ def train(
 
     Args:
       step_function: compiled `train_step`.
-      validate: gives the validation metrics of a state, "loss" and the `selection` among them.
+      validate: gives the validation metrics of a state, the `watched` one and the `selection` among them.
       state: the initial state.
       loader: training batches by step.
       checkpoints: of this run.
@@ -69,6 +70,7 @@ def train(
       workdir: where the metrics are logged.
       prefetch: batches that are put on the devices before their step.
       selection: the validation metric that the best checkpoint has the most of.
+      watched: the validation metric that the plateau schedule and the early stop want lower.
       select_after: steps in which the student is not trained yet.
 
     Raises:
@@ -104,7 +106,7 @@ def train(
             if evaluates:
                 values = validate(state)
                 log.write(step, "valid", values)
-                plateau = plateau.update(values["loss"], settings) if settings.schedule == "plateau" else plateau
+                plateau = plateau.update(values[watched], settings) if settings.schedule == "plateau" else plateau
                 state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))
                 if step > select_after:
                     checkpoints.save_best(step, state, values[selection])

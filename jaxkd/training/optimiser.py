@@ -70,7 +70,8 @@ def learning_rate(settings: Any, steps: int) -> optax.Schedule:
 class Plateau(NamedTuple):
     """Learning-rate reduction on a plateau of the validation loss, and early stop; JSON-able by `_asdict()`.
 
-    The loss is the whole one, distance and distillation included, as in EAsT (arXiv 2306.17424): another weight of these is another schedule too.
+    The loss is the student's whole one, distance and distillation included, as in EAsT (arXiv 2306.17424): another weight of these is another schedule too.
+    What is trained on the teacher's side is left out of it (`Method.watched`).
 
     As torch's ReduceLROnPlateau (relative threshold 1e-4): reduced after patience + 1 evaluations in a row without a better loss. The
     early stop is Lightning's: at `early_stop_patience` of them, where any lower loss is a better one.

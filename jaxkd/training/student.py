@@ -47,6 +47,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
             workdir,
             prefetch=config.parallel.prefetch,
             selection=SELECTION_METRIC[prepared.dataset.task],
+            watched=assembly.experiment.method.watched,
             select_after=assembly.experiment.method.teacher_first_steps,
         )
         best = checkpoints.restore_best()

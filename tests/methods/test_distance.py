@@ -156,7 +156,7 @@ def test_fitnet_has_one_adapter_a_stage():
     assert float(distance(config, Adapted().apply({"params": params}), e, None, None)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def _east_kd(task: str, *, scale: float = 1.0, **overrides):
+def _distilled(task: str, *, name: str = "east_kd", scale: float = 1.0, **overrides):
     config = default_config()
     config.update_from_flattened_dict({"east.weight": 0.6, **overrides})
     labels = (_random(20, ROWS, 3) > 0).astype(np.float32) if task == "multilabel" else np.eye(3, dtype=np.float32)[np.arange(ROWS) % 3]
@@ -164,16 +164,15 @@ def _east_kd(task: str, *, scale: float = 1.0, **overrides):
     mask[:2], mask[3, 1] = False, task != "multilabel"
     batch = Batch(np.zeros((ROWS, 1)), labels, mask, _random(21, ROWS, 1, DIM), np.ones(ROWS, bool), teacher_logits=_random(22, ROWS, 3))
     outputs = _student(_random(23, ROWS, 4, 5))._replace(logits=jnp.asarray(scale * _random(24, ROWS, 3)))
-    method = methods.build("east_kd", ml_collections.FrozenConfigDict(config), Context(task, 3, np.zeros(0, np.int32)))
-    assert method.needs == ("embedding", "logits")
-    terms = method.losses(outputs, method.auxiliary.apply({}, outputs, batch), batch, None)
+    method = methods.build(name, ml_collections.FrozenConfigDict(config), Context(task, 3, np.zeros(0, np.int32)))
+    terms = method.losses(outputs, method.auxiliary and method.auxiliary.apply({}, outputs, batch), batch, None)
     return {name: float(value) for name, value in terms.items()}, outputs, batch
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_east_kd_shares_the_weight_between_distance_and_distillation(task):
     """Temperature 2 and 0.3 by default; a label that is unknown beside known ones is left out, an unlabelled row is not."""
-    terms, outputs, batch = _east_kd(task)
+    terms, outputs, batch = _distilled(task)
     student, teacher = np.float64(outputs.logits) / 2, np.float64(batch.teacher_logits) / 2
     if task == "multilabel":
         p, q = expit(student), expit(teacher)
@@ -189,19 +188,21 @@ def test_east_kd_shares_the_weight_between_distance_and_distillation(task):
 
 
 def test_east_kd_counts_every_entry_if_it_is_not_masked():
-    everything, outputs, batch = _east_kd("multilabel", **{"distillation.masked": False, "east_kd.temperature": 1.0, "east_kd.kd_weight": 0.5})
+    everything, outputs, batch = _distilled("multilabel", **{"distillation.masked": False, "east_kd.temperature": 1.0, "east_kd.kd_weight": 0.5})
     p, q = expit(np.float64(outputs.logits)), expit(np.float64(batch.teacher_logits))
     assert everything["distillation"] == pytest.approx(np.mean(rel_entr(q, p) + rel_entr(1 - q, 1 - p)), rel=1e-5)
     assert everything["loss"] == pytest.approx(0.4 * everything["label_loss"] + 0.3 * everything["distance"] + 0.3 * everything["distillation"], rel=1e-5)
 
 
-def test_constants_of_the_authors_reach_the_distillation():
+@pytest.mark.parametrize("name", ["east_kd", "kd"])
+def test_constants_of_the_authors_reach_the_distillation(name):
     """On logits so large that they count."""
-    terms, outputs, batch = _east_kd("multilabel", scale=40, **{"distance.absolute_eps": True, "distillation.masked": False})
+    options = {"name": name, "scale": 40, "distillation.masked": False, "distillation.temperature": 2.0}
+    terms, outputs, batch = _distilled("multilabel", **options, **{"distance.absolute_eps": True})
     student, teacher = np.float64(outputs.logits) / 2, np.float64(batch.teacher_logits) / 2
     log_ratio = np.log((expit(-teacher) + 1e-9) / (expit(-student) + 1e-9))
     assert terms["distillation"] == pytest.approx(4 * np.mean(expit(teacher) * (teacher - student) + log_ratio), rel=1e-4)
-    assert _east_kd("multilabel", scale=40, **{"distillation.masked": False})[0]["distillation"] != pytest.approx(terms["distillation"], rel=1e-3)
+    assert _distilled("multilabel", **options)[0]["distillation"] != pytest.approx(terms["distillation"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["l2", "cosine"])
@@ -241,6 +242,64 @@ def test_bad_distances_are_refused_before_anything_starts(overrides, message):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "instead"),
+    [
+        ({"difference": "squared"}, "'absolute', or config.distance.name to cosine_distance_difference"),
+        ({"name": "fitnet", "difference": "squared"}, "'absolute', or config.distance.name to cosine_distance_difference"),
+        (
+            {"name": "cosine_distance_difference", "bias_corrected": True},
+            "False, or config.distance.name to distance_correlation or cosine_distance_correlation",
+        ),
+        ({"name": "l2", "gather": "local"}, "'global', or config.distance.name to distance_correlation"),
+    ],
+)
+@pytest.mark.parametrize("name", ["compressed", "east"])
+def test_a_field_that_the_distance_does_not_read_is_refused(name, overrides, instead):
+    config = default_config()
+    config.method, config.student.name, config.parallel.mode = name, "own.package:network", "pmap"
+    config.distance.update(overrides)
+    field, value = list(overrides.items())[-1]
+    with pytest.raises(ConfigError) as caught:
+        pipeline.check(config)
+    assert f"config.distance.{field} is {value!r}, but the distance {config.distance.name!r} does not read it: set it to {instead}" in str(caught.value)
+    config.method = "baseline"
+    pipeline.check(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"method": "east", "distance.name": "l2"}, "stage 2 of the student has 128 channels and the embedding 1506 dimensions"),
+        ({"method": "east", "distance.name": "cosine", "teacher.others": ("MTT_vgg",)}, "and the embedding 1762 dimensions"),
+        ({"method": "east", "distance.name": "l2", "teacher.others": ("MTT_vgg",), "teacher.combine": "separate"}, "the embedding 1506 and 256 dimensions"),
+        ({"distance.name": "l2", "compressed.features": 64}, "stage 2 of the student has 128 channels and the embedding 64 dimensions"),
+        ({"distance.name": "cosine", "distance.stage_weights": (0.0, 1.0, 1.0)}, "stage 1 of the student has 64 channels and the embedding 128 dimensions"),
+        ({"method": "east", "distance.stage_weights": (1.0, 1.0)}, "stage_weights has 2 weights, but the student has 3 stage(s): give one for each"),
+    ],
+)
+def test_stages_and_widths_that_are_known_are_checked_before_anything_starts(overrides, message):
+    config = default_config()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(ConfigError) as caught:
+        pipeline.check(config)
+    assert message in str(caught.value)
+    config.method = "baseline"
+    pipeline.check(config)
+
+
+def test_equal_widths_without_a_transformation(tmp_path):
+    """The 256 dimensions of MTT_vgg are the channels of Mobile FCN, and those of embeddings on disk are not known yet."""
+    config = default_config()
+    config.update_from_flattened_dict({"method": "east", "distance.name": "l2", "student.name": "mobile_fcn", "frontend.bands": 96, "frontend.hop": 320})
+    with pytest.raises(ConfigError, match="compares equal widths"):
+        pipeline.check(config)
+    config.teacher.update({"name": "MTT_vgg", "embedding": "pool5"})
+    pipeline.check(config)
+    config.teacher.update({"name": "precomputed", "embedding": "", "archive": str(tmp_path)})
+    pipeline.check(config)
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"name": "cosine_distance_correlation"}, "distance.name is 'cosine_distance_correlation', but distance.rows='own'.*to 'distance_correlation'"),
@@ -277,8 +336,8 @@ def test_a_local_distance_needs_its_rows_on_each_device():
         ("distance_correlation", False, 2),
         ("distance_correlation", True, 4),
         ("cosine_distance_correlation", True, 4),
-        ("cosine_distance_difference", True, 2),
-        ("cosine", True, 1),
+        ("cosine_distance_difference", False, 2),
+        ("fitnet", False, 1),
     ],
 )
 def test_a_distance_between_rows_needs_rows(method, name, corrected, needed, small_inputs):

@@ -20,7 +20,7 @@ from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.loop import train
 from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
-from jaxkd.training.step import Experiment, Normalisation, train_step
+from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
 from jaxkd.types import Batch, StudentOutputs
 from tests.small import text_config
 
@@ -42,8 +42,13 @@ def _batch(step: int) -> Batch:
     return Batch(rng.standard_normal((ROWS, INPUTS)).astype(np.float32), labels, rng.random((ROWS, LABELS)) < 0.7, embedding, np.ones(ROWS, bool))
 
 
-def _setting(projection=None, **overrides):
-    """The compiled step, and the initial state."""
+def _of_inputs(batch: Batch) -> Batch:
+    """The rows with labels that all follow from their inputs."""
+    return batch._replace(labels=(batch.inputs[:, :LABELS] > 0).astype(np.float32), label_mask=np.ones((ROWS, LABELS), bool))
+
+
+def _experiment(projection=None, **overrides):
+    """The config, the parts of its steps, and the initial state."""
     config = default_config()
     config.training.update({"steps": STEPS, "warmup_steps": 1, "learning_rate": 0.05, "clip_norm": 1e6})
     config.update_from_flattened_dict(overrides)
@@ -51,6 +56,12 @@ def _setting(projection=None, **overrides):
     method = methods.build("compressed", ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.zeros(0, np.int32), 1, projection))
     experiment = Experiment(_Student(), method, make_optimiser(config.training, method), lambda keys, rows: rows, PLAIN, "and", 0)
     state = initial_state(jax.random.key(0), experiment.student, method, experiment.optimiser, _batch(0))
+    return config, experiment, state
+
+
+def _setting(projection=None, **overrides):
+    """The compiled step, and the initial state."""
+    _, experiment, state = _experiment(projection, **overrides)
     return jax.jit(functools.partial(train_step, experiment)), state
 
 
@@ -143,6 +154,34 @@ def test_teacher_weight_matters_only_where_gradients_or_norms_meet(overrides, ma
         assert moved > 1e-3 if matters else moved < 1e-5
 
 
+def test_the_schedule_watches_the_student_whatever_the_teacher_side_weighs(tmp_path):
+    """The labels follow from the inputs, not from the embeddings, to which the teacher's side over-fits: the total of another weight is lowest elsewhere."""
+    ends = []
+    for weight in (0.1, 10.0):
+        plateau = {"schedule": "plateau", "plateau_patience": 1, "early_stop_patience": 4, "eval_every_steps": 1, "steps": 20}
+        overrides = {f"training.{name}": value for name, value in plateau.items()}
+        config, experiment, state = _experiment(**overrides, **{"compressed.weight": 0.0, "compressed.teacher_weight": weight})
+        evaluate, losses = jax.jit(functools.partial(eval_step, experiment)), []
+
+        def validate(state, evaluate=evaluate, losses=losses):
+            losses.append({name: float(value) for name, value in evaluate(state, _of_inputs(_batch(1)))[1].items()})
+            return {"map": 0.0, **losses[-1]}
+
+        loader = SimpleNamespace(batches=lambda start, stop, **_: (TrainBatch(_of_inputs(_batch(0)), None, None) for _ in range(start, stop)))
+        devices = SimpleNamespace(shard=lambda batch: batch, replicate=jnp.asarray)
+        step = jax.jit(functools.partial(train_step, experiment))
+        checkpoints = Checkpoints(tmp_path / f"{weight}", state)
+        train(step, validate, state, loader, checkpoints, devices, config.training, tmp_path, watched=experiment.method.watched)
+        ends.append((*checkpoints.restore_last(), losses))
+        checkpoints.close()
+    (light, light_host, light_losses), (heavy, heavy_host, heavy_losses) = ends
+    assert len({int(np.argmin([terms["loss"] for terms in losses])) for losses in (light_losses, heavy_losses)}) == 2
+    assert light_host["plateau"] == pytest.approx(heavy_host["plateau"], rel=1e-5)
+    assert light_host["plateau"]["scale"] < 1 and int(light.step) == int(heavy.step) < config.training.steps
+    for one, other in zip(jax.tree.leaves(light.params["student"]), jax.tree.leaves(heavy.params["student"]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_a_transformation_that_is_not_trained_stays_what_it_was_while_its_head_learns():
     matrix = np.random.default_rng(0).standard_normal((DIM, WIDTH)).astype(np.float32)
     step, state = _setting(lambda width: Projection(np.zeros(DIM), matrix[:, :width]), **{"compressed.transformation": "pca"})
@@ -180,6 +219,23 @@ def test_attention_over_a_single_vector_is_refused():
     config.compressed.transformation = "attention"
     with pytest.raises(ConfigError, match="'attention', which weighs frames, but of text there is one vector"):
         pipeline.check(config)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"compressed.transformation": "identity"},
+        {"compressed.training": "staged", "compressed.shared_optimiser": True},
+        {"compressed.training": "staged", "training.schedule": "plateau"},
+    ],
+)
+def test_fields_of_compressed_are_checked_where_it_is_trained(fields, tmp_path):
+    config = default_config()
+    config.update_from_flattened_dict({"method": "east", **fields})
+    config.compare.methods = ("baseline", "compressed")
+    pipeline.check(config)
+    with pytest.raises(ConfigError, match=r"compressed\.(transformation|training)='(identity|staged)'"):
+        pipeline.compare(config, tmp_path, tmp_path)
 
 
 def test_staged_training_and_a_plateau_are_refused():
