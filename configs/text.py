@@ -12,7 +12,8 @@ Two CPU cores: 40 seconds, with MiniLM fine-tuned 14 minutes, archives fetched. 
 kd 0.741, baseline 0.740, oracle 0.809; the teacher 0.815.
 
 With classifier=finetuned written out, the comparison is about fine-tuning: its own classifier is the reference row `teacher`, with what its training cost,
-and the students are taught by it; probe and compressed_frozen keep to the frozen encoder. Nothing was tuned for it.
+and the students are taught by it; probe and compressed_frozen keep to the frozen encoder, which reads 256 tokens of a text where the trained one reads
+teacher.max_tokens. Nothing was tuned for it.
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
 binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings,
