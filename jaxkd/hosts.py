@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +136,20 @@ def wait_for_all() -> None:
 def all_true(value: bool) -> bool:
     """Whether the value is true in every process; every process must call it."""
     return bool(gathered(np.array([value], np.int32)).all())
+
+
+def require_equal_devices() -> None:
+    """Sees that all processes have as many devices.
+
+    Raises:
+      ConfigError: in all of them; names the numbers.
+    """
+    import jax
+
+    devices = Counter(device.process_index for device in jax.devices())
+    if len(set(devices.values())) > 1:
+        of_each = ", ".join(f"process {process} has {number}" for process, number in sorted(devices.items()))
+        raise ConfigError(f"the processes of the job have different numbers of devices: {of_each}. Start each with as many as every other has.")
 
 
 def require_connected() -> None:

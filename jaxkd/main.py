@@ -102,8 +102,9 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
 
     hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
     watch.tell_joined()
+    hosts.require_equal_devices()
     hosts.require_connected()
-    started = {"--mode": _MODE.value, "--workdir": str(workdir), **flatten(as_json(config)), **code()}
+    started = {"--mode": _MODE.value, "--workdir": str(workdir), "--num_processes": _NUM_PROCESSES.value, **flatten(as_json(config)), **code()}
     hosts.require_same(started, "what is run")
     hosts.require_shared(workdir, "workdir")
     hosts.require_shared(cache_dir, "cache_dir")

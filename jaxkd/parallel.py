@@ -147,7 +147,20 @@ class Devices:
         """
         bound = functools.partial(step, axis_name=self.axis_name)
         if self.mode == "pmap":
-            return jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=list(self.mesh.devices.flat))
+            mapped = jax.pmap(bound, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=list(self.mesh.devices.flat))
+            return mapped if updates is None or jax.process_count() == 1 else functools.partial(self._of_the_job, mapped)
         if updates is None:
             return jax.jit(bound, out_shardings=self.replicated)
         return jax.jit(bound, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, updates), self.replicated))
+
+    def _of_the_job(self, mapped: Callable[..., Any], state: Any, batch: Any) -> Any:
+        """A step by pmap, whose state is made one of all processes: pmap gives each process an array of its own."""
+
+        def joined(x: jax.Array) -> jax.Array:
+            own = {shard.device: shard.data for shard in x.addressable_shards}
+            first = next(iter(own.values()))
+            copies = [own[device] if device in own else jax.device_put(first, device) for device in self.mesh.local_devices]
+            return jax.make_array_from_single_device_arrays(x.shape, self.replicated, copies)
+
+        after, terms = mapped(state, batch)
+        return jax.tree.map(joined, after), terms

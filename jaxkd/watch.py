@@ -56,7 +56,7 @@ def watch(join_seconds: int) -> int:
         print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
         return ConfigError.exit_status
     if status == -signal.SIGABRT:
-        print(f"jaxkd: another process of the job is lost, and this one ends; {GOES_ON}", file=sys.stderr)
+        print(f"jaxkd: another process of the job is lost, or JAX has aborted this one, which ends; {GOES_ON}", file=sys.stderr)
         return PEER_LOST
     if status < 0:
         print(f"jaxkd: the process was ended by {signal.Signals(-status).name}; {GOES_ON}", file=sys.stderr)

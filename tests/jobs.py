@@ -48,6 +48,7 @@ def start_job(
     devices: int = 1,
     processes: int = 2,
     of_one: dict[int, tuple[str, ...]] | None = None,
+    devices_of_one: dict[int, int] | None = None,
     coordinator: str = "",
     on: tuple[tuple[str, ...], ...] = ((), ()),
 ) -> list[Process]:
@@ -55,7 +56,12 @@ def start_job(
     address = f"--coordinator={coordinator or f'127.0.0.1:{_free_port()}'}"
     common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
     return [
-        Process(workdir.parent / f"{workdir.name}-{number}.txt", (*common, f"--process_id={number}", *(of_one or {}).get(number, ())), devices, on[number])
+        Process(
+            workdir.parent / f"{workdir.name}-{number}.txt",
+            (*common, f"--process_id={number}", *(of_one or {}).get(number, ())),
+            (devices_of_one or {}).get(number, devices),
+            on[number],
+        )
         for number in range(processes)
     ]
 

@@ -76,6 +76,21 @@ def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tm
     _require_close(workdir, together)
 
 
+@pytest.mark.slow
+def test_a_job_by_pmap_saves_and_ends_with_the_student_of_one_by_jit(text_inputs, tmp_path):
+    short = (*TEXT, "--mode=train", "--config.training.steps=40", "--config.training.eval_every_steps=20")
+    for mode in ("jit", "pmap"):
+        ended(start_job(tmp_path / mode, *short, f"--config.parallel.mode={mode}", devices=2), 0, 0)
+    _require_close(tmp_path / "pmap", tmp_path / "jit")
+
+
+@pytest.mark.slow
+def test_processes_with_different_numbers_of_devices_all_end_and_say_so(tmp_path):
+    job = start_job(tmp_path / "run", *TEXT, devices_of_one={1: 3})
+    for said in ended(job, 2, 2):
+        assert "process 0 has 1, process 1 has 3" in said
+
+
 def _last_step(log: Path) -> int:
     """Of the last whole line."""
     return json.loads(log.read_text().rpartition("\n")[0].splitlines()[-1])["step"]

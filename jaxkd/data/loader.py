@@ -139,12 +139,14 @@ class TrainLoader:
 
     def batches(self, start: int, stop: int, *, ahead: int = 1, place: Callable[[TrainBatch], Any] = lambda batch: batch) -> Generator[Any]:
         """The batches of steps `start .. stop - 1`, of which a thread reads and places up to `ahead` before they are asked for."""
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            waiting: deque[Future] = deque()
+        executor, waiting = ThreadPoolExecutor(max_workers=1), deque[Future]()
+        try:
             for step in range(start, stop):
                 while len(waiting) <= ahead and step + len(waiting) < stop:
                     waiting.append(executor.submit(lambda at: place(self.batch(at)), step + len(waiting)))
                 yield waiting.popleft().result()
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
 def eval_batches(

@@ -83,7 +83,8 @@ def check(name: str) -> None:
 
 def check_distance(config: Any) -> None:
     """Raises ConfigError if a field of `config.distance` is set that the distance of the config's method does not read."""
-    settings, defaults = config.distance, default_config().distance
+    settings: Any = config.distance
+    defaults: Any = default_config().distance
     for field, readers in _READ_BY.items():
         if config.method in DISTANCES and settings.name not in readers and settings[field] != defaults[field]:
             raise ConfigError(

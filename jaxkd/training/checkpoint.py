@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxkd.errors import ArtefactError
+from jaxkd import hosts
+from jaxkd.errors import ArtefactError, JaxkdError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import to_host
 from jaxkd.training.state import TrainState
@@ -115,7 +116,11 @@ def _read(manager: ocp.CheckpointManager, number: int, abstract: TrainState) -> 
     try:
         restored = manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
         return restored["state"], restored["host"]["values"], restored["host"]["sha256"]
+    except JaxkdError:
+        raise
     except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
+        if hosts.in_job() and hosts.is_of_a_lost_process(error):
+            raise
         return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
 
 

@@ -2,23 +2,28 @@
 
 import signal
 import threading
+import time
 from types import FrameType
-from typing import NoReturn
 
 from jaxkd.errors import Interrupted
 
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_raised: list[signal.Signals] = []
+_raised: list[tuple[int, float]] = []
+_CLEAN_UP_SECONDS = 5.0
+"""Within so long a second SIGTERM is that of a supervisor which tells parent and child, and would break off what the first one has begun to clean up."""
 
 
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def interrupt(number: int, frame: FrameType | None) -> None:
     """Handler of SIGINT and SIGTERM between stages: raises, and lets the next `InterruptGuard` know, since a library may swallow what is raised in a callback.
 
     Raises:
       KeyboardInterrupt: on SIGINT.
-      Interrupted: on SIGTERM.
+      Interrupted: on SIGTERM, if there was none just before.
     """
-    _raised.append(signal.Signals(number))
+    now = time.monotonic()
+    if number == signal.SIGTERM and any(before == number and now - at < _CLEAN_UP_SECONDS for before, at in _raised):
+        return
+    _raised.append((number, now))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Interrupted("SIGTERM: finished stages are kept; the same command goes on from there.", _STATUS[signal.SIGTERM])
@@ -32,7 +37,7 @@ class InterruptGuard:
     """
 
     def __init__(self) -> None:
-        self.received: int = _raised[-1] if _raised else 0
+        self.received: int = _raised[-1][0] if _raised else 0
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "InterruptGuard":

@@ -126,6 +126,8 @@ def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[
         return None, CLUSTERED[config.method](_rows(store, ids), classes, seed=config.seed, **sizes)
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
     subspaces = _subspaces(config, prepared, ids, classes, blocks, parts)
+    if index() > 0:  # process 0 alone writes them
+        return subspaces, np.zeros((0, num_classes, settings.subclasses))
     probs = [lelp.subclass_probs(subspaces, _rows(store, ids[block]), subclass_temperature=settings.subclass_temperature) for block in blocks]
     values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
     if config.method == "permuted":

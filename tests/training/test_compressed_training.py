@@ -122,7 +122,7 @@ def test_a_student_that_is_not_trained_yet_is_never_the_best(tmp_path):
     step, state = _setting(**STAGED)
     settings = default_config().training
     settings.update({"steps": STEPS, "eval_every_steps": 1})
-    loader = SimpleNamespace(batches=lambda start, stop: (TrainBatch(_batch(number), None, None) for number in range(start, stop)))
+    loader = SimpleNamespace(batches=lambda start, stop, **_: (TrainBatch(_batch(number), None, None) for number in range(start, stop)))
     devices = SimpleNamespace(shard=lambda batch: batch, replicate=jnp.asarray)
     checkpoints = Checkpoints(tmp_path / "checkpoints", state)
     train(step, lambda state: {"loss": 1.0, "map": -float(state.step)}, state, loader, checkpoints, devices, settings, tmp_path, select_after=3)
