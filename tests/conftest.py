@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole programs first: they take longest, and would keep one worker busy alone at the end."""
-    items.sort(key=lambda item: not item.path.stem.endswith(("program", "parallel")))
+    items.sort(key=lambda item: not item.path.stem.endswith(("program", "parallel", "network")))
 
 
 @pytest.fixture(scope="session")

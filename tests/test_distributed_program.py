@@ -77,10 +77,11 @@ def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tm
 
 
 @pytest.mark.slow
-def test_a_job_by_pmap_saves_and_ends_with_the_student_of_one_by_jit(text_inputs, tmp_path):
+def test_a_job_by_pmap_ends_with_the_student_of_one_process_by_jit(text_inputs, tmp_path):
     short = (*TEXT, "--mode=train", "--config.training.steps=40", "--config.training.eval_every_steps=20")
-    for mode in ("jit", "pmap"):
-        ended(start_job(tmp_path / mode, *short, f"--config.parallel.mode={mode}", devices=2), 0, 0)
+    ended(start_job(tmp_path / "pmap", *short, "--config.parallel.mode=pmap", devices=2), 0, 0)
+    alone = Process(tmp_path / "alone.txt", (*short, f"--workdir={tmp_path / 'jit'}"), devices=1)
+    assert alone.status() == 0, alone.said.read_text()
     _require_close(tmp_path / "pmap", tmp_path / "jit")
 
 

@@ -11,7 +11,7 @@ from jaxkd import students
 
 SHAPES = {"log_mel": (4, 101, 128), "tokens": (4, 12), "features": (4, 24), "image": (4, 16, 16, 3)}
 PRODUCTS = ("dot_general", "conv_general_dilated")
-DEEPER = ("resnet56", "resnet110", "resnet92_v2", "mobilenet")
+DEEPER = ("cp_resnet", "cp_resnet_textbook", "cp_resnet_small", "resnet20", "resnet56", "resnet110", "resnet92_v2", "mobilenet")
 """The same layers as another student, more often."""
 TRAINED = ("cp_resnet_tiny", "bag_of_words_tiny", "text_transformer", "mlp")
 
