@@ -16,6 +16,8 @@ from jaxkd.parallel import Devices, row_keys
 
 FEW = ("compressed", "text:crd")
 """For what is another wrapper or another number of what ALL is tested with. "sharded": jit, with parameters and optimiser state split over the devices."""
+TWO = (*FEW, "text:lelp", "text:rkd", "text:subclass_distillation", "dropout:baseline", "image:kd")
+"""In two processes the program is that of as many devices of one; what may differ is how each kind of batch comes together."""
 DISTANCES = ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet")
 ALL = (
     *("baseline", "compressed", "text:lelp", "text:crd", "dropout:baseline", "own:east"),
@@ -57,7 +59,7 @@ def on_one_device(small_inputs, text_inputs, tmp_path_factory) -> dict[str, np.n
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "devices", "processes", "names"),
-    [("jit", 2, 1, FEW), ("jit", 8, 1, ALL), ("pmap", 4, 1, ALL), ("jit", 2, 2, ALL), ("pmap", 2, 2, (*FEW, "own:east")), ("sharded", 2, 2, FEW)],
+    [("jit", 2, 1, FEW), ("jit", 8, 1, ALL), ("pmap", 4, 1, ALL), ("jit", 2, 2, TWO), ("pmap", 2, 2, (*FEW, "own:east")), ("sharded", 2, 2, FEW)],
 )
 def test_gradients_do_not_depend_on_devices_processes_or_wrapper(on_one_device, tmp_path, mode, devices, processes, names):
     several = _run(tmp_path, mode, devices, processes, names)
