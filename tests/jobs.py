@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from tests.small import user_environment
 
 ROOT = Path(__file__).parent.parent
@@ -85,17 +83,3 @@ def until_there_is(file: Path, job: list[Process]) -> None:
     while not (file.exists() and file.stat().st_size):
         assert time.monotonic() < deadline and all(process.popen.poll() is None for process in job), job[0].said.read_text()
         time.sleep(0.05)
-
-
-def parameters(workdir: Path) -> dict[str, np.ndarray]:
-    """Those of the student of a finished run."""
-    with np.load(workdir / "student" / "parameters.npz") as arrays:
-        return dict(arrays)
-
-
-def require_equal_students(workdir: Path, other: Path) -> None:
-    """Sees that two finished runs have the same student, bit for bit."""
-    ours, theirs = parameters(workdir), parameters(other)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)

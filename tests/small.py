@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -40,3 +41,17 @@ def dropping_student(*, num_outputs: int, axis_name: str | None) -> Any:
     from jaxkd.students import build
 
     return build("bag_of_embeddings", num_outputs=num_outputs, axis_name=axis_name, dropout=0.5)
+
+
+def parameters(workdir: Path) -> dict[str, np.ndarray]:
+    """Those of the student of a finished run."""
+    with np.load(workdir / "student" / "parameters.npz") as arrays:
+        return dict(arrays)
+
+
+def require_equal_students(workdir: Path, other: Path) -> None:
+    """Sees that two finished runs have the same student, bit for bit."""
+    ours, theirs = parameters(workdir), parameters(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)

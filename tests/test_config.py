@@ -3,15 +3,11 @@
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
 import pytest
 
 from jaxkd import config as configs
-from jaxkd import members, methods, pipeline, teachers, workdir
-from jaxkd.compression import TeacherTransformation
+from jaxkd import members, methods, pipeline
 from jaxkd.errors import ConfigError
-from jaxkd.files import as_json, write_json
 from jaxkd.teachers import aisfx, musicnn
 from tests.small import load_config
 
@@ -95,32 +91,6 @@ def test_bad_value_is_named_with_its_limit(field, value, message):
     with pytest.raises(ConfigError) as caught:
         pipeline.check(config)
     assert message in str(caught.value)
-
-
-def test_a_workdir_that_was_begun_before_a_field_was_added_goes_on_with_its_default(tmp_path):
-    config = configs.default_config()
-    fields = as_json(config)
-    del fields["parallel"]["parameters"]
-    write_json(tmp_path / "config.json", fields)
-    workdir.claim(tmp_path, as_json(config))
-    config.parallel.parameters = "sharded"
-    with pytest.raises(ConfigError, match=r"parallel\.parameters: 'sharded' here, 'replicated' there"):
-        workdir.claim(tmp_path, as_json(config))
-
-
-def test_a_workdir_of_a_comparison_goes_on_and_is_not_one_of_a_run(tmp_path):
-    run = as_json(configs.default_config())
-    compared = {name: value for name, value in run.items() if name not in ("method", "seed")}
-    for _ in range(2):
-        workdir.claim(tmp_path, compared)
-    with pytest.raises(ConfigError, match="method: 'compressed' here, absent there"):
-        workdir.claim(tmp_path, run)
-
-
-def test_grids_have_the_settings_that_were_chosen_for_their_rows():
-    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "teachers", "labels")}
-    pca = "compressed_pca compressed.weight=0.8"
-    assert settings == {"compression": (pca,), "transformations": (pca,), "teachers": (), "labels": ()}
 
 
 def test_parameters_are_not_sharded_under_pmap():
@@ -284,39 +254,6 @@ def test_audio_takes_every_method_that_fits_many_labels(method, classifier):
     assert load_config("audio", f"method={method}").teacher.classifier == ("linear" if method in methods.NEED_CLASSIFIER else "none")
 
 
-def test_members_of_a_comparison_have_the_settings_of_their_method_then_of_their_variant():
-    config = configs.default_config()
-    config.compare.methods = ("baseline", "compressed")
-    config.compare.variants = ("narrow = compressed compressed.features=8 compressed.weight=0.3", "other = compressed teacher.name=MSD_musicnn")
-    config.compare.settings = ("compressed compressed.weight=0.8 training.learning_rate=0.002", "other training.learning_rate=0.004")
-    assert members.rows(config) == {"baseline": "baseline", "compressed": "compressed", "narrow": "compressed", "other": "compressed"}
-    found = {name: members.member(config, name, 3) for name in members.rows(config)}
-    assert {name: (own.method, own.seed) for name, own in found.items()} == {name: (method, 3) for name, method in members.rows(config).items()}
-    fields = {name: (own.compressed.weight, own.compressed.features, own.training.learning_rate, own.teacher.name) for name, own in found.items()}
-    assert fields == {
-        "baseline": (0.5, 0, 0.001, "MTT_musicnn"),
-        "compressed": (0.8, 0, 0.002, "MTT_musicnn"),
-        "narrow": (0.3, 8, 0.002, "MTT_musicnn"),
-        "other": (0.8, 0, 0.004, "MSD_musicnn"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("pair", "message"),
-    [
-        ("compressed.featurs=8", "config.compare.variants has 'x = compressed compressed.featurs=8', but 'compressed.featurs=8' is not FIELD=VALUE"),
-        ("seed=3", "but 'seed=3' is not FIELD=VALUE of a field"),
-        ("compressed.features=eight", "but 'eight' is no value for compressed.features"),
-    ],
-)
-def test_bad_settings_of_a_variant(pair, message):
-    config = configs.default_config()
-    config.compare.variants = (f"x = compressed {pair}",)
-    with pytest.raises(ConfigError) as caught:
-        members.member(config, "x", 0)
-    assert message in str(caught.value)
-
-
 def frames_of(teacher, seconds):
     """T, as the teacher itself counts it."""
     return aisfx.count_blocks(round(seconds * aisfx.SAMPLE_RATE)) if teacher == "aisfx" else musicnn.count_patches(round(seconds * 16_000))
@@ -338,30 +275,6 @@ def test_attention_needs_a_teacher_of_several_frames(name, seconds):
     config.teacher.others = ("hear:tests.teachers.hear_modules",)
     with pytest.raises(ConfigError, match="gives one frame"):
         pipeline.check(config)
-
-
-@pytest.mark.parametrize("size", ["", ",runlocal"])
-@pytest.mark.parametrize("grid", ["compression", "transformations", "teachers", "labels"])
-def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
-    config = load_config("audio", f"grid={grid}{size}")
-    pipeline.check(config)
-    assert config.compare.name == grid
-    fingerprints = set()
-    for name, method in members.rows(config).items():
-        own = members.member(config, name, 0)
-        pipeline.check(own)
-        assert own.method == method
-        fingerprints.add(configs.fingerprint(own))
-        if method == "compressed" and own.compressed.transformation not in ("random", "pca"):
-            module = TeacherTransformation(8, own.compressed.transformation)
-            jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, frames_of(own.teacher.name, own.data.clip_seconds), *teachers.dims(own.teacher))))
-    assert len(fingerprints) == len(members.rows(config)) > 4
-    assert configs.fingerprint(members.member(config, "compressed", 0)) == configs.fingerprint(load_config("audio", size.removeprefix(",")))
-
-
-def test_unknown_grid():
-    with pytest.raises(ConfigError, match="Did you mean 'teachers'"):
-        load_config("audio", "grid=teacher")
 
 
 def test_string_argument():

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.jobs import LONG, LOST_WITHIN_S, TEXT, Process, ended, parameters, require_equal_students, start_job, until_it_trains
+from tests.jobs import LONG, LOST_WITHIN_S, TEXT, Process, ended, start_job, until_it_trains
+from tests.small import parameters, require_equal_students
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,9 @@ def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, los
 
 @pytest.mark.slow
 def test_processes_that_were_started_differently_all_end_and_name_the_difference(tmp_path):
-    job = start_job(tmp_path / "run", *TEXT, of_one={1: ("--config.training.learning_rate=0.5",)})
+    job = start_job(tmp_path / "run", *TEXT, of_one={1: ("--config.training.learning_rate=0.5", "--num_processes=3")})
     for said in ended(job, 2, 2):
+        assert "process 1: --num_processes is 3, in process 0 it is 2" in said
         assert "process 1: training.learning_rate is 0.5, in process 0 it is 0.01" in said
 
 

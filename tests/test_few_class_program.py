@@ -13,8 +13,8 @@ import pytest
 from jaxkd.data import prepare
 from jaxkd.files import default_cache_dir
 from jaxkd.results.artefact import load_predictor
-from tests.small import load_config, user_environment
-from tests.test_program import QUICK, ROOT, _assert_equal_students, _parameters
+from tests.small import load_config, parameters, require_equal_students, user_environment
+from tests.test_program import QUICK, ROOT
 
 TEXT = "configs/text.py:runlocal"
 DIGITS = "configs/image.py:data=digits_bin,runlocal"
@@ -46,7 +46,7 @@ def test_text_run_reports_student_and_teacher(text_run):
     assert set(report["results"]) == set(report["teacher"]["predictions"]) == {"valid", "test"}
     assert {"accuracy", "f1_macro", "roc_auc", "ece", "brier", "agreement", "ece_scaled"} <= report["results"]["test"].keys()
     assert report["teacher"]["predictions"]["test"]["accuracy"] > 0.55
-    assert report["student"]["parameters"] == sum(value.size for name, value in _parameters(text_run).items() if name.startswith("params/"))
+    assert report["student"]["parameters"] == sum(value.size for name, value in parameters(text_run).items() if name.startswith("params/"))
     assert f"{report['results']['test']['accuracy']:.3f}" in (text_run.parent / "out.txt").read_text()
 
 
@@ -97,8 +97,8 @@ def test_killed_while_the_teacher_trains_and_continued_equals_never_stopped(tmp_
     assert process.returncode == -signal.SIGKILL
     assert not list(caches[killed].glob("classifiers/*/student"))
     _run(TEXT, killed, *longer, f"--cache_dir={caches[killed]}")
-    _assert_equal_students(*(next(cache.glob("classifiers/*")) for cache in caches.values()))
-    _assert_equal_students(whole, killed)
+    require_equal_students(*(next(cache.glob("classifiers/*")) for cache in caches.values()))
+    require_equal_students(whole, killed)
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import LOST_WITHIN_S, TEXT, Process, ended, require_equal_students, start_job, until_it_trains, until_there_is
+from tests.jobs import LOST_WITHIN_S, TEXT, Process, ended, start_job, until_it_trains, until_there_is
+from tests.small import require_equal_students
 
 JOB = (*TEXT, "--mode=train", "--config.training.steps=150", "--config.training.eval_every_steps=30", "--config.training.log_every_steps=10")
 SHORT_CUT_S = 3

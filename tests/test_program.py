@@ -16,7 +16,7 @@ import pytest
 from jaxkd.data.fetch import fetch
 from jaxkd.data.packages import PACKAGES
 from jaxkd.results.artefact import load_predictor
-from tests.small import user_environment
+from tests.small import parameters, require_equal_students, user_environment
 
 ROOT = Path(__file__).parent.parent
 # ml_collections loads a config file by a deprecated method
@@ -38,18 +38,6 @@ def _run(workdir: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def _parameters(workdir: Path) -> dict[str, np.ndarray]:
-    with np.load(workdir / "student" / "parameters.npz") as arrays:
-        return dict(arrays)
-
-
-def _assert_equal_students(one: Path, other: Path) -> None:
-    ours, theirs = _parameters(one), _parameters(other)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
-
-
 @pytest.fixture(scope="module")
 def finished(small_inputs, tmp_path_factory) -> Path:
     """One whole run; the screen's text is beside it in out.txt."""
@@ -66,7 +54,7 @@ def test_run_leaves_every_artefact_and_prints_the_table(finished):
     report = json.loads((finished / "report.json").read_text())
     assert report["schema"] == 1
     assert report["method"] == "compressed"
-    assert report["student"]["parameters"] == sum(value.size for name, value in _parameters(finished).items() if name.startswith("params/"))
+    assert report["student"]["parameters"] == sum(value.size for name, value in parameters(finished).items() if name.startswith("params/"))
     assert report["student"]["parameters"] < report["teacher"]["parameters"]
     assert set(report["results"]) == set(report["teacher"]["probe"]) >= {"valid", "test"}
     assert report["diagnostics"].keys() >= {"distance_correlation", "label_share", "chance_share", "singular_values"}
@@ -81,7 +69,7 @@ def test_run_leaves_every_artefact_and_prints_the_table(finished):
 
 @pytest.mark.slow
 def test_the_student_holds_nothing_of_the_teacher(finished):
-    assert not [name for name in _parameters(finished) if "transformation" in name or "auxiliary" in name]
+    assert not [name for name in parameters(finished) if "transformation" in name or "auxiliary" in name]
 
 
 @pytest.mark.slow
@@ -133,7 +121,7 @@ def test_killed_anywhere_and_continued_equals_never_stopped(small_inputs, tmp_pa
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 2
     _run(killed, *arguments)
-    _assert_equal_students(whole, killed)
+    require_equal_students(whole, killed)
     reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
     assert reports[0]["results"] == reports[1]["results"]
     assert reports[0]["teacher"]["probe"] == reports[1]["teacher"]["probe"]
@@ -172,7 +160,7 @@ def test_signal_saves_and_continues(finished, tmp_path, number, status):
     assert "is saved; the same command goes on from there" in err
     assert any((workdir / "checkpoints" / "last").iterdir())
     _run(workdir, "--mode=train")
-    _assert_equal_students(workdir, finished)
+    require_equal_students(workdir, finished)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxkd.errors import ArtefactError
+from jaxkd.errors import ArtefactError, Interrupted
 from jaxkd.parallel import Devices
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.state import TrainState
@@ -168,6 +168,19 @@ def test_a_donated_state_is_saved_as_it_was(tmp_path):
     checkpoints.wait()
     _assert_equal(checkpoints.restore_last()[0], _state(1))
     _assert_equal(checkpoints.restore_best(), _state(1))
+    checkpoints.close()
+
+
+def test_a_signal_while_a_checkpoint_is_read_is_no_damage(tmp_path, monkeypatch):
+    _saved(tmp_path, (1, 0.5))
+    checkpoints = Checkpoints(tmp_path, _state(0))
+
+    def interrupted(*_, **__):
+        raise Interrupted("SIGTERM", 143)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", interrupted)
+    with pytest.raises(Interrupted):
+        checkpoints.restore_last()
     checkpoints.close()
 
 

@@ -28,6 +28,16 @@ def test_what_a_callback_swallows_stops_the_training_that_follows(number, error,
         assert ended_by(guard.received, "saved.").exit_status == status
 
 
+def test_a_second_sigterm_just_after_the_first_breaks_off_nothing(monkeypatch):
+    signal.signal(signal.SIGTERM, interrupt.interrupt)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(interrupt, "_CLEAN_UP_SECONDS", 0.0)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_a_signal_in_training_is_noted_and_the_second_ctrl_c_interrupts():
     with InterruptGuard() as guard:
         assert guard.received == 0

@@ -81,6 +81,14 @@ def test_batches_are_placed_ahead_in_order_and_no_further(tiny_dataset, ahead):
         np.testing.assert_array_equal(batch.rows.inputs, _loader(tiny_dataset).batch(step).rows.inputs)
 
 
+def test_batches_that_nobody_waits_for_are_given_up(tiny_dataset):
+    begun = []
+    batches = _loader(tiny_dataset).batches(0, 100, ahead=50, place=lambda batch: (begun.append(batch), time.sleep(0.05)))
+    next(batches)
+    batches.close()
+    assert len(begun) <= 4
+
+
 def test_evaluation_covers_every_example_once_and_pads(tiny_dataset):
     ids = tiny_dataset.splits["valid"]
     batches = list(eval_batches(tiny_dataset, tiny_dataset, TeacherSide(), ids, 6))
