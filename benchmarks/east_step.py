@@ -2,7 +2,8 @@
 
 Both sides do the front end of rows and mixup partners with jitter and SpecAugment, the student forward and backward, distance correlation on 62 frames,
 clipping and Adam with coupled decay; the parts are timed apart too. The sides take turns within each repeat, in processes of their own, and the ratio is
-that of a repeat: jaxkd / torch. `--threads 1` keeps both to one processor; the ratio of processor seconds then tells the same on a machine with other load.
+that of a repeat: jaxkd / torch; a short part is the mean of several calls. `--threads 1` keeps both to one processor; the ratio of processor seconds then
+tells the same on a machine with other load.
 The claims: at most 1.3 times the time of torch for the step, and no more than torch for what is ours: front end, distance, optimiser and loader. The student
 and its convolutions, which are XLA's, are timed to tell where the rest goes. The table goes to benchmarks/results/east_step.json and .md.
 
@@ -52,6 +53,8 @@ ASKED = {"step": 1.3, "front_end": 1.0, "distance": 1.0, "optimiser": 1.0, "load
 """The ratio that a part may have at most; the other parts are information."""
 BATCH, SAMPLES, LABELS, FRAMES, DIM, CLIPS = 16, 320_000, 20, 11, 768, 128
 PARTS = ("front_end", "student", "distance", "optimiser", "loader", "conv_3x3", "conv_1x1", "step")
+CALLS = {"front_end": 5, "distance": 20, "optimiser": 20, "loader": 20}
+"""Calls of a part in a row that are timed as one in each repeat; 1 of the others."""
 CONVOLUTIONS = {"conv_3x3": (125, 16, 128, 3), "conv_1x1": (62, 8, 512, 1)}
 """Frames, bands, channels and kernel of one convolution, forward and backward, as stages 1 and 3 have them."""
 
@@ -168,26 +171,27 @@ def convolution(frames: int, bands: int, channels: int, size: int) -> Callable[[
     return lambda: value_and_gradients(inputs, kernel)
 
 
-def timed(call: Callable[[], Any]) -> dict[str, float]:
-    """Seconds of one call, of the clock and of the processors."""
+def timed(call: Callable[[], Any], calls: int) -> dict[str, float]:
+    """Seconds of a call, of the clock and of the processors; the mean of `calls` in a row."""
     wall, cpu = time.perf_counter(), time.process_time()
-    jax.block_until_ready(call())
-    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    for _ in range(calls):
+        jax.block_until_ready(call())
+    return {"wall_s": (time.perf_counter() - wall) / calls, "cpu_s": (time.process_time() - cpu) / calls}
 
 
 def serve(folder: Path) -> None:
-    """Answers as the torch side does: the name of a part in, one JSON line out."""
+    """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
     calls = parts(write_clips(folder))
     for line in sys.stdin:
-        part = line.strip()
-        answer = {"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024} if part == "peak" else timed(calls[part])
+        part, count = line.split()
+        answer = {"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024} if part == "peak" else timed(calls[part], int(count))
         print(json.dumps(answer), flush=True)
 
 
 def ask(side: subprocess.Popen[str], part: str) -> dict[str, float]:
     """One answer of a side."""
     assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{part}\n")
+    side.stdin.write(f"{part} {CALLS.get(part, 1)}\n")
     side.stdin.flush()
     return json.loads(side.stdout.readline())
 
