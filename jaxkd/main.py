@@ -39,7 +39,7 @@ signal.signal(signal.SIGTERM, _exit_at_once)
 from absl import app, flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from jaxkd import hosts, watch  # noqa: E402
+from jaxkd import watch  # noqa: E402
 from jaxkd.errors import ConfigError, JaxkdError  # noqa: E402
 from jaxkd.files import as_json, default_cache_dir  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
@@ -97,6 +97,7 @@ def _run(arguments: list[str]) -> None:
 
 def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
     """Joins the job, and sees that all of its processes were started alike."""
+    from jaxkd import hosts
     from jaxkd.config import flatten
     from jaxkd.workdir import code
 
@@ -112,6 +113,8 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
 
 def _end_of_job_process(status: int) -> NoReturn:
     """Ends a process of a job at once; the coordinator last, since all others end with it and should have said why before."""
+    from jaxkd import hosts
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
@@ -163,6 +166,8 @@ def main() -> None:
         print("jaxkd: interrupted; finished stages are kept; the same command goes on from there.", file=sys.stderr)
         leave(130)
     except Exception as error:
+        from jaxkd import hosts
+
         if not hosts.in_job():
             raise
         if hosts.is_of_a_lost_process(error):

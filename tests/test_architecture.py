@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.start_up import COMMANDS, HEAVY, imported
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxkd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -147,3 +149,10 @@ def test_import_of_jaxkd_is_light():
     program = "import sys, jaxkd; print([name for name in ('jax', 'numpy', 'flax', 'tensorflow', 'tensorflow_datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_the_checks_of_a_config_import_nothing_heavy(name):
+    arguments, status, _ = COMMANDS[name]
+    modules = {module.partition(".")[0] for module in imported(arguments, status)}
+    assert "encodings" in modules and not modules & set(HEAVY)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from jaxkd.errors import DataError, ResourceError
 from jaxkd.files import sha256_file
@@ -108,6 +107,8 @@ def fit_clip(decoded: Decoded, rate: int, points: int) -> tuple[np.ndarray, list
     """
     audio, remarks = decoded.audio, []
     if decoded.rate != rate:
+        from scipy.signal import resample_poly  # a second to import, and only this needs it
+
         factor = gcd(rate, decoded.rate)
         audio = resample_poly(audio, rate // factor, decoded.rate // factor)
         remarks.append(f"resampled from {decoded.rate} Hz")

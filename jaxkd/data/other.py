@@ -4,13 +4,15 @@ import copy
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxkd.data.dataset import Dataset
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.files import sha256_json
+
+if TYPE_CHECKING:
+    from jaxkd.data.dataset import Dataset
 
 
 def other_config(config: Any) -> Any:
@@ -92,7 +94,7 @@ def checked_pairs(pairs: list[tuple[str, str]], theirs: Sequence[str], ours: Seq
     return pairs
 
 
-def in_our_classes(dataset: Dataset, ours: Sequence[str], pairs: list[tuple[str, str]]) -> Dataset:
+def in_our_classes(dataset: "Dataset", ours: Sequence[str], pairs: list[tuple[str, str]]) -> "Dataset":
     """A multi-label data set with our classes in place of its own.
 
     A class of ours is there where one of the classes that stand for it is known to be there, absent where all of them are known to be absent, and unknown
