@@ -1,5 +1,6 @@
 """The program as several processes of one job, each started as a user starts it."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,14 +17,14 @@ LOST_WITHIN_S = 30
 
 
 class Process:
-    """One process of a job, with what it says in a file; `on` is what runs a command on its host."""
+    """One process of a job, with what it says in a file; `on` is what runs a command on its host, in `folder`."""
 
-    def __init__(self, said: Path, arguments: tuple[str, ...], devices: int, on: tuple[str, ...] = ()):
+    def __init__(self, said: Path, arguments: tuple[str, ...], devices: int, on: tuple[str, ...] = (), folder: Path = ROOT):
         self.said = said
         environment = user_environment(JAX_NUM_CPU_DEVICES=str(devices), JAX_PLATFORMS="cpu")
         with said.open("w") as file:
             command = [*on, sys.executable, "-m", "jaxkd.main", *arguments]
-            self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+            self.popen = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
 
     def child(self) -> int:
         """The process that JAX runs in."""
@@ -32,6 +33,17 @@ class Process:
 
     def status(self, timeout: float = 300) -> int:
         return self.popen.wait(timeout)
+
+
+def host_folder(folder: Path, *, own_source: bool = False) -> Path:
+    """A folder that a process of a job can run in as on a host of its own, with `own_source` with a copy of jaxkd of its own."""
+    folder.mkdir()
+    (folder / "configs").symlink_to(ROOT / "configs")
+    if own_source:
+        shutil.copytree(ROOT / "jaxkd", folder / "jaxkd", ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        (folder / "jaxkd").symlink_to(ROOT / "jaxkd")
+    return folder
 
 
 def _free_port() -> int:
@@ -49,8 +61,9 @@ def start_job(
     devices_of_one: dict[int, int] | None = None,
     coordinator: str = "",
     on: tuple[tuple[str, ...], ...] = ((), ()),
+    folders: tuple[Path, ...] = (ROOT, ROOT),
 ) -> list[Process]:
-    """Starts a job; `of_one`: arguments of single processes; `on`: what runs a command on the host of each."""
+    """Starts a job; `of_one`: arguments of single processes; `on` and `folders`: what runs a command on the host of each, and where."""
     address = f"--coordinator={coordinator or f'127.0.0.1:{_free_port()}'}"
     common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
     return [
@@ -59,6 +72,7 @@ def start_job(
             (*common, f"--process_id={number}", *(of_one or {}).get(number, ())),
             (devices_of_one or {}).get(number, devices),
             on[number],
+            folders[number],
         )
         for number in range(processes)
     ]

@@ -1,5 +1,6 @@
 """The whole program as several processes of one job on this machine: the same student as in one process, and an end for all of them when one is lost."""
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.jobs import LONG, LOST_WITHIN_S, TEXT, Process, ended, start_job, until_it_trains
+from tests.jobs import LONG, LOST_WITHIN_S, ROOT, TEXT, Process, ended, host_folder, start_job, until_it_trains, until_there_is
 from tests.small import parameters, require_equal_students
+
+ON_LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,13 @@ def together(text_inputs, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("together") / "run"
     ended(start_job(workdir, *LONG), 0, 0)
     return workdir
+
+
+def _share(cache_dir: Path, cache: Path, *parts: str) -> None:
+    """Makes a cache that has parts of another."""
+    cache.mkdir()
+    for part in parts:
+        (cache / part).symlink_to((cache_dir / part).resolve())
 
 
 def _require_close(workdir: Path, other: Path) -> None:
@@ -98,13 +108,8 @@ def _last_step(log: Path) -> int:
     return json.loads(log.read_text().rpartition("\n")[0].splitlines()[-1])["step"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes by /proc")
-@pytest.mark.parametrize(("lost", "by"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
-def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, lost, by):
-    workdir = tmp_path / "run"
-    job = start_job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
-    until_it_trains(workdir, job)
+def _lose(job: list[Process], lost: int, by: signal.Signals) -> None:
+    """Kills or stops what JAX runs in of one process of a job, and sees that the other one ends for it in time and says why."""
     child = job[lost].child()
     os.kill(child, by)
     began = time.monotonic()
@@ -118,11 +123,40 @@ def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, los
 
 
 @pytest.mark.slow
+@ON_LINUX
+@pytest.mark.parametrize(("lost", "by"), [(0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)])
+def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, lost, by):
+    workdir = tmp_path / "run"
+    job = start_job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
+    until_it_trains(workdir, job)
+    _lose(job, lost, by)
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_a_job_that_lost_a_killed_process_goes_on_bit_equal(together, tmp_path):
+    workdir = tmp_path / "run"
+    job = start_job(workdir, *LONG, "--heartbeat_seconds=10")
+    until_there_is(workdir / "checkpoints" / "last" / "50" / "commit_success.txt", job)
+    _lose(job, 1, signal.SIGKILL)
+    assert not (workdir / "student").exists()
+    ended(start_job(workdir, *LONG), 0, 0)
+    require_equal_students(workdir, together)
+
+
+@pytest.mark.slow
 def test_processes_that_were_started_differently_all_end_and_name_the_difference(tmp_path):
-    job = start_job(tmp_path / "run", *TEXT, of_one={1: ("--config.training.learning_rate=0.5", "--num_processes=3")})
+    other = host_folder(tmp_path / "other", own_source=True)
+    with (other / "jaxkd" / "types.py").open("a") as source:
+        source.write("# differs\n")
+    (other / "optax-0.0.1.dist-info").mkdir()
+    (other / "optax-0.0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: optax\nVersion: 0.0.1\n")
+    job = start_job(tmp_path / "run", *TEXT, folders=(ROOT, other), of_one={1: ("--config.training.learning_rate=0.5", "--num_processes=3")})
     for said in ended(job, 2, 2):
         assert "process 1: --num_processes is 3, in process 0 it is 2" in said
         assert "process 1: training.learning_rate is 0.5, in process 0 it is 0.01" in said
+        assert f"process 1: optax is '0.0.1', in process 0 it is '{importlib.metadata.version('optax')}'" in said
+        assert "process 1: source of jaxkd is " in said
 
 
 @pytest.mark.slow
@@ -154,9 +188,7 @@ def test_a_process_that_never_comes_ends_the_job(tmp_path):
 def test_embeddings_and_subspaces_that_two_processes_made_are_those_of_one(text_inputs, cache_dir, tmp_path):
     caches = {name: tmp_path / f"cache-{name}" for name in ("one", "two")}
     for cache in caches.values():
-        cache.mkdir()
-        for part in ("packages", "compiled", "datasets", "tokens"):
-            (cache / part).symlink_to((cache_dir / part).resolve())
+        _share(cache_dir, cache, "packages", "compiled", "datasets", "tokens")
     precompute = (*TEXT, "--mode=precompute", "--config.store.shard_rows=64")
     process = Process(tmp_path / "one.txt", (*precompute, f"--workdir={tmp_path / 'one'}", f"--cache_dir={caches['one']}"), devices=1)
     assert process.status() == 0, process.said.read_text()
