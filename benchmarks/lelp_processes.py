@@ -28,7 +28,7 @@ from jaxkd import hosts, lelp
 from jaxkd.collectives import collectives
 from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.manifest import FILE, read_manifest
-from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings_at
 from jaxkd.lelp.moments import merge_program
 from jaxkd.training.moments_in_parts import moments_in_parts
 
@@ -81,19 +81,18 @@ def fit(path: Path, classes: int, subclasses: int) -> tuple[lelp.Subspaces, lelp
         last = time.perf_counter()
 
     store = EmbeddingStore.open(path)
-    ids = list(store.ids)
     lap("open")
 
     def batches(blocks: list[slice]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         nonlocal own_rows
         for block in blocks:
-            embedding = mean_embeddings(store, ids[block])
+            embedding = mean_embeddings_at(store, np.arange(block.start, min(block.stop, len(store))))
             lap("read")
             yield embedding, block_classes(block.start // BLOCK_ROWS, len(embedding), classes)
             own_rows += len(embedding)
             lap("moments")
 
-    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(store), BLOCK_ROWS)]
     with tempfile.TemporaryDirectory(dir=path.parent) as parts:
         moments = moments_in_parts(batches, blocks, Path(parts), num_classes=classes, dim=store.dim)
     lap("moments")

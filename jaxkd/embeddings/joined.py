@@ -63,3 +63,7 @@ class JoinedStore:
             return np.concatenate([mean_embeddings(store, ids)[:, None] for store in self._stores], axis=-1)
         parts = [store.gather(ids) for store in self._stores]
         return np.concatenate([np.broadcast_to(part, (len(ids), self.frames, part.shape[-1])) for part in parts], axis=-1)
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Embeddings of the examples at these places of `ids`, integers [n], as `gather`."""
+        return self.gather([self.ids[row] for row in rows])

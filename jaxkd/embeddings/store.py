@@ -162,7 +162,20 @@ class EmbeddingStore:
         Raises:
           DataError: an id is not in the store; the message names the first and counts them.
         """
-        rows = self._rows(ids)
+        return self._gathered(self._rows(ids))
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Embeddings of the examples at these places of `ids`, integers [n], as `gather`; consecutive ones in one shard are a view of its file, read-only."""
+        if self.frames is None or not len(rows) or np.any(np.diff(rows) != 1):
+            return self._gathered(rows)
+        low, high = np.searchsorted(self._first_row, rows[[0, -1]], side="right")
+        parts = []
+        for shard in range(low - 1, high):
+            first, last = rows[[0, -1]] - self._first_row[shard]
+            parts.append(self._shards[shard][max(first, 0) * self.frames : (last + 1) * self.frames])
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, self.frames, self.dim)
+
+    def _gathered(self, rows: np.ndarray) -> np.ndarray:
         if self.frames is None:
             return self._gather_ragged(rows)
         gathered = np.empty((len(rows), self.frames, self.dim), self.dtype)
@@ -197,10 +210,19 @@ class EmbeddingStore:
 
 def mean_embeddings(store: Any, ids: Sequence[str]) -> np.ndarray:
     """Mean over time of the embeddings of a store, joined or not, float32 [n, D]."""
-    lengths = store.lengths(ids)
-    frames = store.gather(ids).astype(np.float32)
+    frames = store.gather(ids)
+    return frames[:, 0].astype(np.float32) if store.frames == 1 else _mean_over_time(frames, store.lengths(ids))
+
+
+def mean_embeddings_at(store: Any, rows: np.ndarray) -> np.ndarray:
+    """Mean over time of the embeddings at these places of `store.ids`, integers [n], as it costs least: one frame as it is stored, else float32, [n, D]."""
+    frames = store.at(rows)
+    return frames[:, 0] if store.frames == 1 else _mean_over_time(frames, store.lengths([store.ids[row] for row in rows]))
+
+
+def _mean_over_time(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     present = np.arange(frames.shape[1])[None, :, None] < lengths[:, None, None]
-    return np.where(present, frames, 0).sum(axis=1) / lengths[:, None].astype(np.float32)
+    return np.where(present, frames.astype(np.float32), 0).sum(axis=1) / lengths[:, None].astype(np.float32)
 
 
 class StoreWriter:

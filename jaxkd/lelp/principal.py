@@ -1,5 +1,6 @@
 """Principal directions of each class inside the null space, from the covariance or from the rows themselves."""
 
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.errors import DataError
+from jaxkd.lelp.leading import leading_eigenvectors
 from jaxkd.lelp.moments import ClassMoments, check_rows
 from jaxkd.lelp.null_space import project_out
 from jaxkd.types import Array
@@ -15,6 +17,9 @@ RANK_TOLERANCE = 8 * float(np.finfo(np.float32).eps)
 """A direction counts if its variance exceeds this share of the class's total variance (null space or not): below it is rounding."""
 
 ROWS_MULTIPLE = 256
+
+WHOLE_DIM, SHARE = 512, 32
+"""Up to WHOLE_DIM dimensions, or where more than 1 / SHARE of the directions are wanted, the decomposition of the whole matrix is the faster solver."""
 
 NEIGHBOURS = 8
 """Eigenvectors beyond twice the wanted ones that are refined together with them, so that close eigenvalues are told apart."""
@@ -58,8 +63,28 @@ def _refined(matrix: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.nd
     return values[::-1], (basis @ turn)[:, ::-1]
 
 
+def _of_whole(scatter: np.ndarray, basis: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvalues and eigenvectors of N M N for M = `scatter` [D, D], by `jnp.linalg.eigh` in float32 and refined in float64."""
+    scale = float(np.trace(scatter)) or 1.0
+    unit = projected_covariance(scatter, basis) / scale
+    vectors = np.asarray(jnp.linalg.eigh(jnp.asarray(unit, jnp.float32))[1], np.float64)
+    values, vectors = _refined(unit, vectors[:, -(2 * wanted + NEIGHBOURS) :])
+    return values * scale, vectors
+
+
+def _eigenvectors(scatter: np.ndarray, basis: np.ndarray, wanted: int, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvalues, descending, and eigenvectors of N M N for M = `scatter` [D, D] of class c, by the solver that suits their number and D."""
+    dim = len(scatter)
+    if dim > WHOLE_DIM and SHARE * wanted <= dim:
+        found = leading_eigenvectors(lambda vectors: project_out(basis, scatter @ vectors), dim, wanted, trace=float(np.trace(scatter)))
+        if found:
+            return found
+        print(f"the leading directions of class {c} are too close to the next to be found apart: its {dim} x {dim} matrix is decomposed.", file=sys.stderr)
+    return _of_whole(scatter, basis, wanted)
+
+
 def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
-    """Eigenvectors of N Sigma_c N, by `jnp.linalg.eigh` in float32, the leading ones refined in float64.
+    """Eigenvectors of N Sigma_c N; of wide matrices only the wanted ones are computed.
 
     Args:
       moments: of every class.
@@ -70,13 +95,10 @@ def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> li
       DataError: a class without rows.
     """
     found = []
-    for count, mean, covariance in zip(moments.count, moments.mean, moments.covariance(), strict=True):
-        covariance = np.asarray(covariance, np.float64)
-        total = float(np.trace(covariance))
-        unit = projected_covariance(covariance, basis) / (total or 1.0)
-        vectors = np.asarray(jnp.linalg.eigh(jnp.asarray(unit, jnp.float32))[1], np.float64)
-        values, vectors = _refined(unit, vectors[:, -(2 * wanted + NEIGHBOURS) :])
-        found.append(_select(int(count), np.asarray(mean, np.float64), values * total, vectors, total, wanted, basis))
+    for c, (count, mean, m2) in enumerate(zip(moments.count, moments.mean, moments.m2, strict=True)):
+        scatter, degrees = np.asarray(m2, np.float64), max(int(count) - 1, 1)
+        values, vectors = _eigenvectors(scatter, basis, wanted, c)
+        found.append(_select(int(count), np.asarray(mean, np.float64), values / degrees, vectors, float(np.trace(scatter)) / degrees, wanted, basis))
     return found
 
 

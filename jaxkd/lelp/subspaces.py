@@ -15,7 +15,7 @@ import numpy as np
 from jaxkd.errors import ConfigError, DataError, require_count, unknown_name
 from jaxkd.lelp.moments import ClassMoments, class_moments, require_width
 from jaxkd.lelp.null_space import null_basis, project_out, require_room
-from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, projected_covariance, require_every_class
+from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, require_every_class
 from jaxkd.lelp.rotation import ROTATIONS, coordinate_map
 from jaxkd.types import Array
 
@@ -200,13 +200,12 @@ def random_subspaces(
     require_every_class(moments.count)
     num_classes, dim = moments.mean.shape
     basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=num_subclasses)
-    found, covariances = [], moments.covariance()
+    found = []
     for c, principal in enumerate(from_covariance(moments, basis, num_subclasses)):
         used = len(principal.variances)
         gaussian = np.asarray(jax.random.normal(jax.random.fold_in(key, c), (dim, used)), np.float64)
         vectors, _ = np.linalg.qr(project_out(basis, gaussian))
-        covariance = projected_covariance(np.asarray(covariances[c], np.float64), basis)
-        variances = np.einsum("ds,de,es->s", vectors, covariance, vectors, optimize=True)
+        variances = np.sum(vectors * (np.asarray(moments.m2[c], np.float64) @ vectors), axis=0) / max(principal.count - 1, 1)
         found.append(principal._replace(variances=variances, vectors=vectors))
     return _assemble(found, [np.eye(len(one.variances)) for one in found], num_subclasses=num_subclasses, scale=scale, basis=basis)
 

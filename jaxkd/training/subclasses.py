@@ -14,7 +14,7 @@ from jaxkd import lelp, methods
 from jaxkd.data.cache import PART_SUFFIX
 from jaxkd.embeddings.blocks import BLOCK_ROWS
 from jaxkd.embeddings.joined import JoinedStore
-from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.hosts import all_true, exclusive_to_job, index
@@ -125,7 +125,7 @@ def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[
     if config.method in CLUSTERED:
         return None, CLUSTERED[config.method](_rows(store, ids), classes, seed=config.seed, **sizes)
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
-    subspaces = _subspaces(config, prepared, ids, classes, blocks, parts)
+    subspaces = _subspaces(config, prepared, classes, blocks, parts)
     if index() > 0:  # process 0 alone writes them
         return subspaces, np.zeros((0, num_classes, settings.subclasses))
     probs = [lelp.subclass_probs(subspaces, _rows(store, ids[block]), subclass_temperature=settings.subclass_temperature) for block in blocks]
@@ -149,7 +149,7 @@ def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
     return mean_embeddings(store, ids)
 
 
-def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndarray, blocks: list[slice], parts: Path) -> lelp.Subspaces:
+def _subspaces(config: Any, prepared: Prepared, classes: np.ndarray, blocks: list[slice], parts: Path) -> lelp.Subspaces:
     """The subspaces of the rows with a class, read from the store block by block; `rotation` and `solver` do not apply to random directions."""
     settings, num_classes = config.lelp, len(prepared.dataset.classes)
     assert prepared.classifier is not None and prepared.store is not None
@@ -158,7 +158,7 @@ def _subspaces(config: Any, prepared: Prepared, ids: list[str], classes: np.ndar
     def batches(blocks: list[slice]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for block in blocks:
             fitted = np.flatnonzero(classes[block] >= 0)
-            yield _rows(store, [ids[block.start + row] for row in fitted]), classes[block][fitted]
+            yield mean_embeddings_at(store, block.start + fitted), classes[block][fitted]
 
     moments = functools.partial(moments_in_parts, batches, blocks, parts, num_classes=num_classes, dim=store.dim)
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}

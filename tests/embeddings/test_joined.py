@@ -29,6 +29,7 @@ def test_teachers_of_one_grid_stand_side_by_side(store):
     assert (joined.widths, joined.dim, joined.frames, joined.pooled, len(joined)) == ((3, 2), 5, 4, False, 3)
     np.testing.assert_array_equal(joined.gather(["c", "a"]), np.concatenate([a, b], axis=-1)[[2, 0]])
     np.testing.assert_allclose(mean_embeddings(joined, ["b"]), np.concatenate([a, b], axis=-1)[[1]].mean(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(joined.at(np.array([2, 0])), joined.gather(["c", "a"]))
     np.testing.assert_array_equal(joined.lengths(["b", "b"]), [4, 4])
     assert joined.identity == {"teachers": [first.identity, second.identity], "pooled": False}
     with pytest.raises(DataError, match="'d'"):

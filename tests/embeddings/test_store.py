@@ -6,6 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from jaxkd.embeddings import EmbeddingStore
+from jaxkd.embeddings.store import mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 
 IDENTITY = {"teacher": "pca", "weight_hash": "ab12", "preprocessing": {"scale": 16, "bands": [1, 2]}, "data_fingerprint": "f00d"}
@@ -33,6 +34,26 @@ def test_gather_returns_what_was_written_in_any_order(tmp_path, dtype, shard_row
     store.verify()
 
 
+@pytest.mark.parametrize("rows", [range(32, 64), range(3, 9), range(30, 100), range(31, 65), [99], [5, 4, 3], [3, 4, 6], [7, 7], []])
+def test_examples_by_their_place(tmp_path, rows):
+    store, rows = write(tmp_path / "store"), np.array(rows, int)
+    found = store.at(rows)
+    np.testing.assert_array_equal(found, VECTORS[rows].astype(np.float16))
+    one_shard = len(rows) > 0 and np.all(np.diff(rows) == 1) and rows[0] // 32 == rows[-1] // 32
+    assert found.flags.writeable != one_shard
+    np.testing.assert_array_equal(mean_embeddings_at(store, rows), mean_embeddings(store, [IDS[row] for row in rows]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_means_of_one_frame_are_what_is_stored(tmp_path, dtype):
+    store = write(tmp_path / "store", vectors=VECTORS[:, :1], dtype=dtype)
+    rows = np.arange(40, 50)
+    found = mean_embeddings_at(store, rows)
+    assert found.dtype == dtype and found.shape == (10, 32)
+    assert mean_embeddings(store, IDS[40:50]).dtype == np.float32
+    np.testing.assert_array_equal(found, mean_embeddings(store, IDS[40:50]))
+
+
 def test_ragged_time(tmp_path):
     lengths = np.random.default_rng(1).integers(1, 6, 100)
     vectors = [np.full((length, 32), i, np.float32) + np.arange(length)[:, None] / 8 for i, length in enumerate(lengths)]
@@ -46,6 +67,8 @@ def test_ragged_time(tmp_path):
     for row, i in zip(gathered, chosen, strict=True):
         np.testing.assert_array_equal(row[: lengths[i]], vectors[i])
         assert np.all(row[lengths[i] :] == 0)
+    np.testing.assert_array_equal(store.at(np.array(chosen)), gathered)
+    np.testing.assert_allclose(mean_embeddings_at(store, np.array([3, 4])), np.stack([vectors[3].mean(axis=0), vectors[4].mean(axis=0)]), rtol=1e-6)
 
 
 def test_missing_ids_are_named_and_counted(tmp_path):

@@ -52,10 +52,12 @@ def test_any_batching_agrees_with_float64(offset, batch):
 def test_blocks_that_fill_and_drift_are_merged_exactly(offset, monkeypatch):
     """Sorted rows: later blocks lie far from the earlier ones."""
     monkeypatch.setattr(moments_module, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(moments_module, "PANEL", 3)
     embedding, labels = rows(3000, offset)
     embedding = embedding[np.argsort(embedding[:, 0])]
     moments = class_moments([(embedding[:1111], labels[:1111]), (embedding[1111:], labels[1111:])], num_classes=C)
     assert_moments_of(moments, embedding, labels, 2e-6)
+    np.testing.assert_array_equal(moments.m2, moments.m2.transpose(0, 2, 1))
 
 
 def test_float16_and_an_outlying_first_row():
@@ -157,6 +159,7 @@ def test_covariance_has_the_divisor_of_numpy_and_no_nan():
         (np.zeros((2, D)), [0, 1, 1], "2 embeddings came with labels of shape"),
         (np.zeros((2, D)), [0.0, 1.0], "float64"),
         (np.array([[np.nan] * D, [0] * D]), [1, 1], "class 1 are NaN"),
+        (np.array([[-np.inf] * D, [0] * D], np.float16), [1, 1], "class 1 are NaN"),
         (np.full((2, D), 1e39), [1, 1], "too large for float32"),
         (np.array([[1e30] * D, [-1e30] * D], np.float32), [1, 1], "squares"),
     ],
