@@ -131,16 +131,15 @@ class Dataset:
 
     def _places(self, ids: Sequence[str]) -> dict[str, tuple[list[int], list[int]]]:
         """By split: the places in `ids` that are of it, and their rows there."""
-        unknown = [example for example in ids if example not in self._rows]
-        if unknown:
-            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.")
-        found: dict[str, tuple[list[int], list[int]]] = {}
-        for place, example in enumerate(ids):
-            split, row = self._rows[example]
-            places, rows = found.setdefault(split, ([], []))
-            places.append(place)
-            rows.append(row)
-        return found
+        try:
+            of_ids = [self._rows[example] for example in ids]
+        except KeyError:
+            unknown = [example for example in ids if example not in self._rows]
+            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.") from None
+        return {
+            split: ([place for place, (own, _) in enumerate(of_ids) if own == split], [row for own, row in of_ids if own == split])
+            for split in dict.fromkeys(own for own, _ in of_ids)
+        }
 
     def _gather(self, ids: Sequence[str], kind: str) -> np.ndarray:
         first = self._arrays[f"{next(iter(self.splits))}.{kind}"]

@@ -1,5 +1,6 @@
 """Batches by example id, joined with embeddings. A training batch is a pure function of the step, so a data position is one integer."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,11 +28,20 @@ def _generator(seed: int, stream: str, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _STREAMS[stream], position])))
 
 
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, stream: str, epoch: int) -> np.ndarray:
+    """One run of a stream; kept, since many batches are drawn from it."""
+    return _generator(seed, stream, epoch).permutation(count)
+
+
 def stream_indices(count: int, start: int, size: int, *, seed: int, stream: str) -> np.ndarray:
     """Places `start .. start + size - 1` of an endless stream in which each run of `count` is a new permutation: int64 [size]."""
-    places = np.arange(start, start + size)
-    epochs = {epoch: _generator(seed, stream, epoch).permutation(count) for epoch in np.unique(places // count).tolist()}
-    return np.array([epochs[place // count][place % count] for place in places.tolist()], np.int64)
+    return np.concatenate(
+        [
+            _permutation(count, seed, stream, epoch)[max(start - epoch * count, 0) : start + size - epoch * count]
+            for epoch in range(start // count, (start + size - 1) // count + 1)
+        ]
+    )
 
 
 def gather_batch(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], *, size: int | None = None, rows: slice = ALL_ROWS) -> Batch:

@@ -113,7 +113,7 @@ class TokenView:
                 self._write(dataset, tokeniser, identity)
         manifest = _verified_manifest(self.path, self.fingerprint)
         self.truncated: dict[str, int] = {split: manifest["truncated"][split] for split in self.splits}
-        self._tokens = np.load(self.path / "tokens.npy", mmap_mode="r", allow_pickle=False)
+        self._tokens = np.asarray(np.load(self.path / "tokens.npy", mmap_mode="r", allow_pickle=False))
         self._offsets = np.load(self.path / "offsets.npy", allow_pickle=False)
         self._rows = {example: row for row, example in enumerate(itertools.chain(*self.splits.values()))}
         self._buckets = buckets(max_tokens)
@@ -190,12 +190,11 @@ class TokenView:
           DataError: an id is not in the data set.
         """
         rows = self._places(ids)
-        starts, stops = self._offsets[rows, None], self._offsets[rows + 1, None]
+        starts, stops = self._offsets[rows], self._offsets[rows + 1]
         longest = int(np.max(stops - starts if fitting is None else self.lengths(fitting), initial=1))
-        places = starts + np.arange(next(length for length in self._buckets if length >= longest))
-        padded = np.zeros(places.shape, np.int32)
-        filled = places < stops
-        padded[filled] = self._tokens[places[filled]]
+        padded = np.zeros((len(rows), next(length for length in self._buckets if length >= longest)), np.int32)
+        for row, start, stop in zip(padded, starts.tolist(), stops.tolist(), strict=True):
+            row[: stop - start] = self._tokens[start:stop]
         return padded
 
 

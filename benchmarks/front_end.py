@@ -1,0 +1,135 @@
+"""Log-mel of clips of 10 s on the CPU against librosa and torchaudio: at 16 kHz with n_fft 400, hop 160 and 128 bands, and the settings of musicnn and EAsT.
+
+The claims: under 0.7 ms a clip for the first, and for all of them less time than either. The sides take turns within each repeat, in processes of their own;
+a peer works on the batch of 16 clips at once or clip by clip, whichever is faster. All give the same values: the largest difference is kept. The floor is
+the Fourier transforms of the first setting alone, clip by clip, from frames that are there.
+
+Command: python -m benchmarks.front_end --peer-python=PYTHON   (the Python of an environment with librosa and torchaudio; 2 cores: two minutes)
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
+from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC, MUSICNN, LogMel, kaldi_filterbank, log_mel
+
+SETTINGS = {
+    "16k-400-160-128": LogMel("slaney", sample_rate=16_000, n_fft=400, window=400, hop=160, bands=128, fmin=0.0, fmax=8_000.0),
+    "musicnn": MUSICNN,
+    "east-openmic": EAST_OPENMIC,
+    "east-mtat": EAST_MTAT,
+}
+FIRST = next(iter(SETTINGS))
+CLIPS, SECONDS, CALLS = 16, 10.0, 4
+PEERS = ("librosa", "torchaudio")
+FLOOR = "floor"
+LIMIT_MS = 0.7
+
+
+def write_inputs(folder: Path) -> None:
+    """Noise of the two sample rates, and what the peers need of the settings."""
+    rng = np.random.default_rng(0)
+    for rate in {settings.sample_rate for settings in SETTINGS.values()}:
+        np.save(folder / f"clips-{rate}.npy", rng.uniform(-0.5, 0.5, (CLIPS, int(rate * SECONDS))).astype(np.float32))
+    for name, settings in SETTINGS.items():
+        if settings.kind == "kaldi":
+            left = (settings.n_fft - settings.window) // 2
+            bank = np.asarray(kaldi_filterbank(settings, settings.fmin, settings.fmax, numpy=True), np.float32)
+            np.save(folder / f"bank-{name}.npy", bank)
+            np.save(folder / f"window-{name}.npy", np.pad(np.hanning(settings.window), (left, settings.n_fft - settings.window - left)).astype(np.float32))
+    (folder / "settings.json").write_text(json.dumps([{"name": name, **dataclasses.asdict(settings)} for name, settings in SETTINGS.items()]))
+
+
+def serve(folder: Path) -> None:
+    """Answers as the peers do."""
+    clips = {settings.sample_rate: jax.device_put(np.load(folder / f"clips-{settings.sample_rate}.npy")) for settings in SETTINGS.values()}
+    compiled = {name: jax.jit(functools.partial(log_mel, settings=settings)) for name, settings in SETTINGS.items()}
+    inputs = {name: clips[settings.sample_rate] for name, settings in SETTINGS.items()}
+    first = SETTINGS[FIRST]
+    inputs[FLOOR] = jax.device_put(np.ones((CLIPS, first.frames(clips[first.sample_rate].shape[1]), first.n_fft), np.float32))
+    compiled[FLOOR] = jax.jit(lambda frames: jax.lax.map(jnp.fft.rfft, frames))
+    for line in sys.stdin:
+        name, calls = line.split()
+        if int(calls):
+            started = time.perf_counter()
+            for _ in range(int(calls)):
+                jax.block_until_ready(compiled[name](inputs[name]))
+            answer: dict[str, Any] = {"wall_s": (time.perf_counter() - started) / int(calls)}
+        else:
+            np.save(folder / f"jaxkd-{name}.npy", np.asarray(compiled[name](inputs[name]))[:2])
+            answer = {"way": "batch"}
+        print(json.dumps(answer), flush=True)
+
+
+def ask(side: subprocess.Popen[str], name: str, calls: int) -> dict[str, Any]:
+    """One answer of a side."""
+    assert side.stdin is not None and side.stdout is not None
+    side.stdin.write(f"{name} {calls}\n")
+    side.stdin.flush()
+    return json.loads(side.stdout.readline())
+
+
+def measure(peer_python: str, repeats: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, Any]]]:
+    """Milliseconds a clip by setting and side, in the order of the repeats; and by setting the peers' ways and the largest difference to them."""
+    with tempfile.TemporaryDirectory(prefix="jaxkd-front-end-") as name:
+        folder = Path(name)
+        write_inputs(folder)
+        commands = {"jaxkd": [sys.executable, "-m", "benchmarks.front_end", "--peer-python=-", f"--serve={folder}"]}
+        commands |= {peer: [peer_python, "benchmarks/front_end_peers.py", peer, str(folder)] for peer in PEERS}
+        sides = {side: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for side, command in commands.items()}
+        ways = {setting: {side: ask(process, setting, 0)["way"] for side, process in sides.items()} for setting in SETTINGS}
+        taken: dict[str, dict[str, list[float]]] = {setting: {side: [] for side in sides} for setting in SETTINGS}
+        taken[FLOOR] = {"jaxkd": []}
+        ask(sides["jaxkd"], FLOOR, 1)
+        for _ in range(repeats):
+            for setting, by_side in taken.items():
+                for side, values in by_side.items():
+                    values.append(1e3 * ask(sides[side], setting, CALLS)["wall_s"] / CLIPS)
+        for process in sides.values():
+            process.communicate()
+        logs = {setting: {side: np.load(folder / f"{side}-{setting}.npy") for side in sides} for setting in SETTINGS}
+    apart = {setting: {peer: float(np.abs(own[peer] - own["jaxkd"]).max()) for peer in PEERS} for setting, own in logs.items()}
+    return taken, {setting: {"ways": ways[setting], "largest_difference": apart[setting]} for setting in SETTINGS}
+
+
+def main() -> None:
+    """Measures, and keeps the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, help="Python of an environment with librosa and torchaudio")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    add_out(parser)
+    settings = parser.parse_args()
+    if settings.serve:
+        serve(settings.serve)
+        return
+    taken, details = measure(settings.peer_python, settings.repeats)
+    figures = [of_repeats(f"{FIRST}: {FLOOR}", taken.pop(FLOOR)["jaxkd"], "ms")]
+    for name, by_side in taken.items():
+        figures += [
+            of_repeats(f"{name}: {side}", values, "ms", **({"at_most": LIMIT_MS} if (name, side) == (FIRST, "jaxkd") else {}))
+            for side, values in by_side.items()
+        ]
+        figures += [
+            of_repeats(f"{name}: jaxkd / {peer}", [ours / theirs for ours, theirs in zip(by_side["jaxkd"], by_side[peer], strict=True)], at_most=1.0)
+            for peer in PEERS
+        ]
+        figures.append(Figure(f"{name}: largest difference of a value", max(details[name]["largest_difference"].values()), at_most=2e-3))
+    versions = peer_versions(settings.peer_python, "librosa", "torch", "torchaudio")
+    sys.exit(keep("front_end", __doc__ or "", figures, {"repeats": settings.repeats, "settings": details}, settings.out, **versions))
+
+
+if __name__ == "__main__":
+    main()
