@@ -7,15 +7,15 @@ from typing import Any
 import jax
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def equations(jaxpr: Any) -> Iterator[Any]:
     """All equations of a jaxpr and of the jaxprs inside them (jit, custom derivatives, remat)."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "jaxpr") or hasattr(leaf, "eqns")):
             if hasattr(value, "jaxpr"):
-                yield from _equations(value.jaxpr)
+                yield from equations(value.jaxpr)
             elif hasattr(value, "eqns"):
-                yield from _equations(value)
+                yield from equations(value)
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
@@ -31,7 +31,7 @@ def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
       The number of multiply-accumulates of all `conv_general_dilated` and `dot_general` operations.
     """
     total = 0
-    for equation in _equations(jax.make_jaxpr(function)(*arguments).jaxpr):
+    for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr):
         outputs = math.prod(equation.outvars[0].aval.shape)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]

@@ -1,0 +1,303 @@
+"""Loss and gradients of the students against the same networks in torch, and what of a step is convolution: forward and backward of one batch, float32.
+
+The torch side takes the faster of its two memory layouts. The sides take turns within each repeat, in processes of their own, and the ratio is that of a
+repeat: jaxkd / torch; a short part is the mean of several calls. "NAME.convolutions" is every convolution of that network by itself, value and gradients
+(of the first the kernel's alone), one after the other; the rest of the network is the difference. The floor is three times the forward multiply-adds at the
+rate of one bare product of the faster side.
+The claims: at most 1.5 times the time of torch for Mobile FCN and 1.3 for CP-ResNet and ResNet; no more than torch where nothing is convolved: the text
+transformer, its attention, batch normalisation with ReLU, max-pooling. The figures go to benchmarks/results/student_step.json and .md.
+
+Command: python -m benchmarks.student_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 8 minutes, 8 GB of memory)
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from benchmarks.east_step import compared, timed
+from benchmarks.record import Figure, add_out, keep, peer_versions
+from jaxkd import students
+from jaxkd.models.batch_norm import BatchNorm
+from jaxkd.models.convolution import convolve
+from jaxkd.models.depthwise import depthwise_conv
+from jaxkd.models.macs import count_macs, equations
+from jaxkd.models.pooling import max_pool
+from jaxkd.models.text_transformer import attention
+from jaxkd.results.document import Table, Text
+
+OUTPUTS = 10
+STUDENTS = {
+    "cp_resnet_small": (64, 94, 64),
+    "cp_resnet": (4, 1000, 128),
+    "mobile_fcn": (16, 1457, 96),
+    "resnet20": (128, 28, 28, 1),
+    "mobilenet_half": (64, 32, 32, 3),
+    "text_transformer": (128, 64),
+}
+"""Shapes of the inputs: rows, then frames and bands, height, width and channels, or tokens."""
+CONVOLUTIONAL = tuple(name for name in STUDENTS if name != "text_transformer")
+UNUSED = {"text_transformer": 2 * 64}
+"""Parameters that torch has beyond ours: biases of the keys, whose gradient is 0."""
+WITHOUT_CONVOLUTION = ("attention", "batch_norm", "max_pool")
+PARTS = (*STUDENTS, *(f"{name}.convolutions" for name in CONVOLUTIONAL), *WITHOUT_CONVOLUTION, "product")
+CALLS = {"attention": 5, "batch_norm": 10, "max_pool": 10, "product": 3}
+"""Calls of a part in a row that are timed as one in each repeat; 1 of the others."""
+ASKED = {"mobile_fcn": 1.5, "cp_resnet_small": 1.3, "cp_resnet": 1.3, "resnet20": 1.3, "text_transformer": 1.0} | dict.fromkeys(WITHOUT_CONVOLUTION, 1.0)
+"""The ratio that a part may have at most; the other parts are information."""
+KINDS = ("wall_s", "cpu_s")
+SHOWN = {"jaxkd": 2, "torch": 2, "rest_jaxkd_s": 4, "rest_torch_s": 4}
+"""What is shown of the shares, and to how many decimals."""
+ELSEWHERE = (
+    "A convolution of jaxkd is XLA's, which on a CPU calls Eigen where torch calls oneDNN. On a GPU XLA hands convolutions and their gradients to cuDNN, as "
+    "torch does, and on a TPU they are products in its matrix unit: what jaxkd makes by hand is for the CPU alone."
+)
+MAP, TOKENS, PRODUCT = (128, 28, 28, 16), (128, 64, 2, 32), 2048
+"""Shapes of what batch normalisation and max-pooling, and of what attention take; rows and columns of the bare product."""
+
+
+def normal(*shape: int) -> jax.Array:
+    """Standard normal numbers, the same at each call."""
+    return jax.random.normal(jax.random.key(math.prod(shape)), shape)
+
+
+def network(name: str) -> tuple[Any, Callable[[], Any], Callable[[], jax.Array]]:
+    """A student, and what draws its variables and a batch."""
+    shape = STUDENTS[name]
+    student = students.build(name, num_outputs=OUTPUTS)
+
+    def draw(rows: int = shape[0]) -> jax.Array:
+        wanted = (rows, *shape[1:])
+        return jax.random.randint(jax.random.key(0), wanted, 1, 16_384) if name == "text_transformer" else normal(*wanted)
+
+    return student, lambda: student.init(jax.random.key(0), draw(1), train=False), draw
+
+
+def traced(name: str) -> tuple[Any, Callable[[Any, Any], jax.Array], Any]:
+    """Shapes of a student's variables, its logits as a function of variables and inputs, and shapes of the inputs."""
+    student, variables, draw = network(name)
+    return jax.eval_shape(variables), lambda variables, x: student.apply(variables, x, train=False).logits, jax.eval_shape(draw)
+
+
+def student_part(name: str) -> Callable[[], Any]:
+    """Loss and gradients of a student."""
+    student, draw_variables, draw = network(name)
+    variables, inputs = jax.jit(draw_variables)(), draw()
+    labels = jax.random.randint(jax.random.key(1), inputs.shape[:1], 0, OUTPUTS)
+
+    @jax.jit
+    def gradients(variables: Any, inputs: jax.Array) -> Any:
+        def loss(params: Any) -> Any:
+            known = {**variables, "params": params}
+            outputs, after = student.apply(known, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(2)})
+            return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean(), after
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    return lambda: gradients(variables, inputs)
+
+
+def convolutions(name: str) -> list[dict[str, int]]:
+    """Every convolution of a student, from its forward pass."""
+    variables, logits, inputs = traced(name)
+    found = []
+    for equation in equations(jax.make_jaxpr(logits)(variables, inputs).jaxpr):
+        if equation.primitive.name == "conv_general_dilated":
+            (rows, height, width, into), (size, _, _, out) = (value.aval.shape for value in equation.invars)
+            sizes = {"rows": rows, "height": height, "width": width, "into": into, "out": out, "size": size}
+            found.append(sizes | {"stride": equation.params["window_strides"][0], "groups": equation.params["feature_group_count"]})
+    return found
+
+
+def convolutions_part(name: str) -> Callable[[], Any]:
+    """Values and gradients of every convolution of a student; equal ones are compiled once."""
+    compiled: dict[tuple[Any, ...], Callable[[], Any]] = {}
+    calls = []
+    for place, sizes in enumerate(convolutions(name)):
+        which = (place > 0, *sizes.values())
+        if which not in compiled:
+            compiled[which] = convolution(of_inputs=place > 0, **sizes)
+        calls.append(compiled[which])
+    return lambda: [call() for call in calls]
+
+
+def convolution(*, of_inputs: bool, rows: int, height: int, width: int, into: int, out: int, size: int, stride: int, groups: int) -> Callable[[], Any]:
+    """Value and gradients of one convolution, as the students have it."""
+
+    def convolved(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve(inputs, kernel, stride, size // 2) if groups == 1 else depthwise_conv(inputs, kernel, stride)
+
+    return differentiated(convolved, normal(rows, height, width, into), normal(size, size, into // groups, out), of_first=of_inputs)
+
+
+def differentiated(function: Callable[..., jax.Array], *arguments: Any, of_first: bool = True) -> Callable[[], Any]:
+    """Value of a function, and its gradients for all arguments, or all but the first."""
+    cotangent = normal(*jax.eval_shape(function, *arguments).shape)
+
+    @jax.jit
+    def call(cotangent: jax.Array, *arguments: Any) -> Any:
+        value, vjp = jax.vjp(function, *arguments)
+        gradients = vjp(cotangent)
+        return value, gradients if of_first else gradients[1:]
+
+    return lambda: call(cotangent, *arguments)
+
+
+def attention_part() -> Callable[[], Any]:
+    """Attention to the tokens that are not padding."""
+    rows, length = TOKENS[:2]
+    mask = jnp.arange(length) < length - jnp.arange(rows)[:, None] % 32
+    return differentiated(lambda query, key, value: attention(query, key, value, mask), *(normal(*TOKENS) + place for place in range(3)))
+
+
+def batch_norm_part() -> Callable[[], Any]:
+    """Batch normalisation and ReLU."""
+    module, inputs = BatchNorm(), normal(*MAP)
+    variables = module.init(jax.random.key(0), inputs, train=True)
+    statistics = variables["batch_stats"]
+
+    def activated(inputs: jax.Array, params: Any) -> jax.Array:
+        return jax.nn.relu(module.apply({"params": params, "batch_stats": statistics}, inputs, train=True, mutable=["batch_stats"])[0])
+
+    return differentiated(activated, inputs, variables["params"])
+
+
+def product_part() -> Callable[[], Any]:
+    """One bare product."""
+    square, product = normal(PRODUCT, PRODUCT), jax.jit(jnp.matmul)
+    return lambda: product(square, square)
+
+
+def build(part: str) -> Callable[[], Any]:
+    """What is timed on jaxkd's side."""
+    name, _, kind = part.partition(".")
+    if name in STUDENTS:
+        return convolutions_part(name) if kind else student_part(name)
+    if part == "max_pool":
+        return differentiated(lambda x: max_pool(x, 2, 2), normal(*MAP))
+    return {"attention": attention_part, "batch_norm": batch_norm_part, "product": product_part}[part]()
+
+
+def serve() -> None:
+    """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
+    built: dict[str, Callable[[], Any]] = {}
+    for line in sys.stdin:
+        part, calls = line.split()
+        if part not in built:
+            built[part] = build(part)
+            timed(built[part], 1)
+        print(json.dumps(timed(built[part], int(calls))), flush=True)
+
+
+def ask(side: subprocess.Popen[str], line: str) -> Any:
+    """One answer of a side."""
+    assert side.stdin is not None and side.stdout is not None
+    side.stdin.write(f"{line}\n")
+    side.stdin.flush()
+    return json.loads(side.stdout.readline())
+
+
+def check_parameters(theirs: dict[str, int]) -> None:
+    """Refuses to compare networks of different sizes."""
+    for name, count in theirs.items():
+        ours = sum(leaf.size for leaf in jax.tree.leaves(traced(name)[0]["params"]))
+        assert ours == count - UNUSED.get(name, 0), f"{name} has {ours} parameters here and {count} in torch"
+
+
+def shares(seconds: dict[str, dict[str, list[dict[str, float]]]], name: str, kind: str) -> dict[str, float]:
+    """Medians over the repeats: the share of the convolutions in a student's time on both sides, and the ratio of what is left."""
+    whole, inside = ({side: [a[kind] for a in answers] for side, answers in seconds[part].items()} for part in (name, f"{name}.convolutions"))
+    share = {side: statistics.median(a / b for a, b in zip(inside[side], whole[side], strict=True)) for side in whole}
+    left = {side: statistics.median(b - a for a, b in zip(inside[side], whole[side], strict=True)) for side in whole}
+    return {**share, "rest_jaxkd_s": left["jaxkd"], "rest_torch_s": left["torch"], "rest_ratio": left["jaxkd"] / left["torch"]}
+
+
+def floors(figures: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
+    """Multiply-adds of a step, the seconds that they take at the rate of the bare product, and the time of a step as a multiple of it."""
+    rate = PRODUCT**3 / min(figures["product"][kind][side] for side in ("jaxkd", "torch"))
+    found = {}
+    for name in (name for name in STUDENTS if name in figures):
+        variables, logits, inputs = traced(name)
+        macs = 3 * count_macs(logits, variables, inputs)
+        found[name] = {"gmac": macs / 1e9, "floor_s": macs / rate, "jaxkd": figures[name][kind]["jaxkd"] * rate / macs}
+        found[name]["torch"] = figures[name][kind]["torch"] * rate / macs
+    return found
+
+
+def tables(seconds: dict[str, Any], figures: dict[str, Any]) -> list[Table]:
+    """What is kept beside the ratios."""
+    rows = [[part, *(f"{values[kind][side]:.4f}" for kind in KINDS for side in ("jaxkd", "torch"))] for part, values in seconds.items()]
+    found = [Table("Seconds", ["part", "jaxkd s", "torch s", "jaxkd processor s", "torch processor s"], rows)]
+    if figures["shares"]:
+        header = ["student", "share of jaxkd", "share of torch", "rest jaxkd s", "rest torch s"]
+        rows = [[name, *(f"{values[key]:.{digits}f}" for key, digits in SHOWN.items())] for name, values in figures["shares"].items()]
+        found.append(Table("Convolutions by themselves", header, rows))
+    if figures["floors"]:
+        rows = [[name, *(f"{values[key]:.3g}" for key in ("gmac", "floor_s", "jaxkd", "torch"))] for name, values in figures["floors"].items()]
+        found.append(Table("Distance to the floor", ["student", "G multiply-adds a step", "floor s", "jaxkd / floor", "torch / floor"], rows))
+    return found
+
+
+def measured(settings: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Seconds of each part on each side, one answer a repeat."""
+    ours = [sys.executable, "-m", "benchmarks.student_step", "--peer-python=-", "--serve"]
+    shapes = {name: convolutions(name) for name in CONVOLUTIONAL if f"{name}.convolutions" in settings.parts}
+    theirs = [settings.peer_python, "benchmarks/student_step_torch.py", str(settings.threads), json.dumps(shapes)]
+    sides = {
+        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name, command in (("jaxkd", ours), ("torch", theirs))
+    }
+    check_parameters(ask(sides["torch"], "parameters"))
+    seconds: dict[str, dict[str, list[dict[str, float]]]] = {part: {"jaxkd": [], "torch": []} for part in settings.parts}
+    for repeat in range(-1, settings.repeats):  # the first is not counted
+        for part in settings.parts:
+            for name, side in sides.items():
+                answer = ask(side, f"{part} {CALLS.get(part, 1)}")
+                if repeat >= 0:
+                    seconds[part][name].append(answer)
+    for side in sides.values():
+        side.communicate()
+    return seconds
+
+
+def main() -> None:
+    """Measures, and keeps the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    add_out(parser)
+    settings = parser.parse_args()
+    if settings.serve:
+        serve()
+        return
+    if settings.threads:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
+    answers = measured(settings)
+    kind = "cpu_s" if settings.threads == 1 else "wall_s"
+    seconds = {part: {each: compared(answers[part], each) for each in KINDS} for part in settings.parts}
+    figures = []
+    for part in settings.parts:
+        found = seconds[part][kind]
+        figures.append(Figure(f"{part}, jaxkd / torch", found["ratio"], low=found["low"], high=found["high"], at_most=ASKED.get(part)))
+    both = [name for name in CONVOLUTIONAL if {name, f"{name}.convolutions"} <= set(settings.parts)]
+    details: dict[str, Any] = {"judged_by": kind, "seconds": seconds, "shares": {name: shares(answers, name, kind) for name in both}}
+    figures += [Figure(f"{name} without convolutions, jaxkd / torch", values["rest_ratio"]) for name, values in details["shares"].items()]
+    details["floors"] = floors(seconds, kind) if "product" in settings.parts else {}
+    blocks = [*tables(seconds, details), Text("On other devices", [ELSEWHERE])]
+    peer = peer_versions(settings.peer_python, "torch")
+    sys.exit(keep("student_step", __doc__ or "", figures, details, settings.out, blocks=blocks, **peer))
+
+
+if __name__ == "__main__":
+    main()
