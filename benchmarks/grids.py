@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from jaxkd.config import fingerprint
 from jaxkd.files import default_cache_dir, read_json, write_json, write_text
 from jaxkd.results import numbers
 from jaxkd.results.document import Document, Table, to_markdown
-from jaxkd.workdir import code
+from jaxkd.workdir import SOURCE
 
 RESULTS = Path(__file__).parent / "results"
 PIVOTS = ("baseline", "east", "compressed")
 """Rows that the others are compared with in the table."""
+NOT_KEPT = "not kept"
 MINUS = "A row whose name ends like that of a row of east, baseline or compressed is compared with that one."
 
 
@@ -44,13 +46,14 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         if row["split"] != "valid"
     ]
     environment = read_json(workdir / "environment.json")
+    begun = [read_json(workdir / config.compare.name / run["workdir"] / "environment.json") for run in report["runs"]]
     about = {
         "command": command,
         "date": datetime.date.today().isoformat(),
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
         "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
-        "versions": environment["versions"],
-        "source of jaxkd": code()["source of jaxkd"][:12],
+        "versions": environment["versions"] | {SOURCE: _distinct(run["versions"].get(SOURCE) for run in begun)},
+        "runs begun on": _distinct(run.get("date") for run in begun),
         "clips": report["clips"],
         "seeds": list(config.compare.seeds),
         "variants": list(config.compare.variants),
@@ -59,6 +62,11 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
     write_json(out / f"{name}.json", rounded({**about, "rows": rows}))
     write_text(out / f"{name}.md", to_markdown(_document(name, about, rows)))
     return rows
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    """What the runs of a table say of themselves, each once, in order; runs that were begun before that was kept say "not kept"."""
+    return sorted({NOT_KEPT if value is None else value for value in values})
 
 
 def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A run's folder: whose it is, what it was started on, how long its stages took."""
 
 import contextlib
+import datetime
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -55,23 +57,38 @@ def claim_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
         write_json(file, inputs)
 
 
+SOURCE = "source of jaxkd"
+"""The name, among the versions, of 12 hex digits of the checksum of jaxkd's own source."""
+
+
+@functools.cache
+def _source() -> str:
+    """Read once, so that a process which goes on while files are edited keeps the name of what it began with."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")}
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+    return {**{name: importlib.metadata.version(name) for name in names}, SOURCE: _source()}
 
 
 def code() -> dict[str, str]:
     """What the results of a run depend on beside its config: versions, and the checksum of jaxkd's own source."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    return {"python": platform.python_version(), **_versions(), "source of jaxkd": digest}
+    return {"python": platform.python_version(), **_versions()}
 
 
 def _environment() -> dict[str, Any]:
     import jax
 
-    versions = _versions()
-    devices = [f"{device.platform}:{device.device_kind}" for device in jax.devices()]
-    return {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "devices": devices, "versions": versions}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "versions": _versions(),
+    }
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import audio_grid, audio_labels, grids
 from configs.audio import GRIDS
 from jaxkd.files import read_json, write_json
+from jaxkd.workdir import SOURCE, code
 
 
 @pytest.fixture
@@ -60,7 +61,9 @@ def test_a_grid_takes_what_was_chosen_is_kept_as_a_table_and_shares_its_runs_wit
     assert f"| compressed | 1 | {means['test', 'map', 'compressed']:.3f} ± - |" in table and f"| {gap:+.3f} " in table
     own = read_json(tmp_path / "run" / "runs" / "compressed-seed0" / "config.json")
     assert (own["compressed"]["weight"], own["training"]["learning_rate"]) == (0.7, 0.002)
+    own_environment = read_json(tmp_path / "run" / "runs" / "compressed-seed0" / "environment.json")
     assert kept["settings"] == [chosen] and kept["seeds"] == [0] and {"jax", "jaxlib"} < kept["versions"].keys() and "--grid=compression" in kept["command"]
+    assert kept["versions"][SOURCE] == [code()[SOURCE]] and kept["runs begun on"] == [own_environment["date"]]
 
     finished = tmp_path / "run" / "runs" / "compressed-seed0" / "report.json"
     before = finished.stat().st_mtime_ns
@@ -68,3 +71,20 @@ def test_a_grid_takes_what_was_chosen_is_kept_as_a_table_and_shares_its_runs_wit
     assert finished.stat().st_mtime_ns == before
     assert curve["test/compressed/100"]["mean"] == scores["test/compressed"]["mean"]
     assert (tmp_path / "run" / "labels" / "labels.png").stat().st_size and (tmp_path / "out" / "audio_labels_runlocal.md").exists()
+
+
+def test_a_table_lists_the_sources_and_the_days_that_its_runs_were_begun_with(tmp_path):
+    """The process that writes the table has another source than either, and the third run was begun before any was kept."""
+    config = grids.grid_config("compression", runlocal=True)
+    begun = {"east-seed0": ("2026-11-25", {SOURCE: "bbbbbbbbbbbb"}), "east-seed1": ("2026-11-26", {SOURCE: "aaaaaaaaaaaa"}), "baseline-seed0": (None, {})}
+    for name, (day, versions) in begun.items():
+        date = {} if day is None else {"date": day}
+        write_json(tmp_path / "runs" / name / "environment.json", {**date, "versions": {"jax": "0.10.2", **versions}})
+    write_json(tmp_path / "environment.json", {"platform": "Linux", "python": "3.11", "versions": {"jax": "0.10.2", SOURCE: "cccccccccccc"}})
+    report = {"rows": [], "clips": {"test": 4}, "runs": [{"workdir": f"../runs/{name}"} for name in begun]}
+    (tmp_path / config.compare.name).mkdir()
+    grids.write_results(config, report, tmp_path, "table", "a command", tmp_path / "out")
+    kept, table = read_json(tmp_path / "out" / "table.json"), (tmp_path / "out" / "table.md").read_text()
+    assert kept["versions"] == {"jax": "0.10.2", SOURCE: ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "not kept"]}
+    assert kept["runs begun on"] == ["2026-11-25", "2026-11-26", "not kept"]
+    assert f"| versions.{SOURCE} | aaaaaaaaaaaa, bbbbbbbbbbbb, not kept |" in table and "cccc" not in table

@@ -1,11 +1,15 @@
-"""Whose a workdir is."""
+"""Whose a workdir is, and what it was begun with."""
 
+import datetime
+import hashlib
+
+import jax
 import pytest
 
 from jaxkd import config as configs
 from jaxkd import workdir
 from jaxkd.errors import ConfigError
-from jaxkd.files import as_json, write_json
+from jaxkd.files import as_json, read_json, write_json
 
 
 def test_a_workdir_that_was_begun_before_a_field_was_added_goes_on_with_its_default(tmp_path):
@@ -26,3 +30,21 @@ def test_a_workdir_of_a_comparison_goes_on_and_is_not_one_of_a_run(tmp_path):
         workdir.claim(tmp_path, compared)
     with pytest.raises(ConfigError, match="method: 'compressed' here, absent there"):
         workdir.claim(tmp_path, run)
+
+
+def test_a_run_keeps_the_source_and_the_day_that_it_was_begun_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(workdir, "__file__", str(tmp_path / "jaxkd" / "workdir.py"))
+    (tmp_path / "jaxkd" / "losses").mkdir(parents=True)
+    kept = {}
+    for source in (b"x = 1\n", b"x = 2\n"):
+        (tmp_path / "jaxkd" / "losses" / "kd.py").write_bytes(source)
+        workdir._source.cache_clear()
+        for run in ("first", source.decode().strip()):
+            (tmp_path / run).mkdir(exist_ok=True)
+            workdir.start_jax(tmp_path / run, tmp_path / "cache")
+        kept[source] = read_json(tmp_path / source.decode().strip() / "environment.json")
+        assert kept[source]["versions"][workdir.SOURCE] == workdir.code()[workdir.SOURCE] == hashlib.sha256(source).hexdigest()[:12]
+    workdir._source.cache_clear()
+    assert {environment["date"] for environment in kept.values()} <= {(datetime.date.today() - datetime.timedelta(days)).isoformat() for days in (0, 1)}
+    assert read_json(tmp_path / "first" / "environment.json") == kept[b"x = 1\n"]
