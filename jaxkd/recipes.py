@@ -128,7 +128,8 @@ def _set(config: Any, teacher: str, *, bands: int, sample_rate: int, student: st
     config.student.name = student
     config.teacher.normalisation = _NORMALISATIONS[teacher]
     config.east.weight = weight
-    config.distillation.update({"temperature": 2.0, "alpha": round(1 - weight, 2)})
+    config.east_kd.update({"kd_weight": 0.3, "temperature": 2.0})
+    config.distillation.update({"temperature": 2.0, "alpha": round(1 - weight, 2), "masked": True})
     config.training.update(_TRAINING)
     config.evaluation.update({"batch_size": 16, "f1_threshold": 0.4, "probe_solver": "sgd"})
 

@@ -3,11 +3,55 @@
 import pytest
 
 from jaxkd import pipeline
-from jaxkd.config import default_config
+from jaxkd.config import default_config, flatten
 from jaxkd.errors import ConfigError
 from jaxkd.recipes import east_magnatagatune, east_openmic
 
 TEACHERS = ("vggish", "openl3", "passt", "panns")
+
+# Of the specification: sections 2.3 and 2.5 (front end, metrics), 1.4 (distance) and 5 (training): field -> OpenMIC, MagnaTagATune.
+PUBLISHED = {
+    "seed": (1223, 1223),
+    "data.sample_rate": (32_000, 16_000),
+    "frontend.kind": ("kaldi", "kaldi"),
+    "frontend.n_fft": (1024, 1024),
+    "frontend.window": (800, 800),
+    "frontend.hop": (320, 320),
+    "frontend.bands": (128, 96),
+    "frontend.fmin": (0, 0),
+    "frontend.fmax": (16_000, 8_000),
+    "frontend.fmin_jitter": (20, 0),
+    "frontend.fmax_jitter": (2000, 0),
+    "student.name": ("cp_resnet", "mobile_fcn"),
+    "distance.name": ("distance_correlation", "distance_correlation"),
+    "distance.bias_corrected": (False, False),
+    "distance.absolute_eps": (True, True),
+    "distance.group_size": (16, 16),
+    "distance.alignment": ("repeat", "repeat"),
+    "east_kd.kd_weight": (0.3, 0.3),
+    "east_kd.temperature": (2, 2),
+    "distillation.temperature": (2, 2),
+    "distillation.masked": (True, True),
+    "training.batch_size": (16, 16),
+    "training.unlabelled_ratio": (0, 0),
+    "training.steps": (80_000, 100_000),
+    "training.optimiser": ("adam", "adam"),
+    "training.learning_rate": (1e-4, 1e-4),
+    "training.warmup_steps": (0, 0),
+    "training.weight_decay": (1e-4, 1e-4),
+    "training.clip_norm": (1, 1),
+    "training.schedule": ("plateau", "plateau"),
+    "training.plateau_factor": (0.2, 0.2),
+    "training.plateau_patience": (8, 5),
+    "training.early_stop_patience": (15, 12),
+    "training.mixup_alpha": (0.3, 0),
+    "training.mixup_mask": ("or", "or"),
+    "training.frequency_mask": (48, 0),
+    "training.time_mask": (192, 0),
+    "evaluation.batch_size": (16, 16),
+    "evaluation.f1_threshold": (0.4, 0.4),
+    "evaluation.probe_solver": ("sgd", "sgd"),
+}
 
 
 def _made(recipe, **options):
@@ -25,6 +69,19 @@ def test_a_config_with_a_recipe_passes_the_check(recipe, teacher, all_stages):
     config = _made(recipe, teacher=teacher, all_stages=all_stages)
     pipeline.check(config)
     assert config.frontend.fmax == config.data.sample_rate / 2
+
+
+@pytest.mark.parametrize("data_set", [0, 1], ids=["openmic", "magnatagatune"])
+def test_a_recipe_sets_what_was_published_whatever_stood_there(data_set):
+    config = default_config()
+    for field in PUBLISHED:
+        part, _, name = field.rpartition(".")
+        owner = config[part] if part else config
+        value = owner[name]
+        owner[name] = not value if isinstance(value, bool) else "another" if isinstance(value, str) else value + 1
+    (east_openmic, east_magnatagatune)[data_set](config, teacher="passt")
+    fields = flatten(config)
+    assert {field: fields[field] for field in PUBLISHED} == {field: values[data_set] for field, values in PUBLISHED.items()}
 
 
 def test_openmic_has_the_published_weights_epochs_and_frames():
