@@ -6,7 +6,8 @@ A store is a folder with `manifest.json` and, for each shard, `shard-NNNNN.npy` 
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -165,15 +166,33 @@ class EmbeddingStore:
         return self._gathered(self._rows(ids))
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """Embeddings of the examples at these places of `ids`, integers [n], as `gather`; consecutive ones in one shard are a view of its file, read-only."""
+        """Embeddings of the examples at these places of `ids`, integers [n], as `gather`.
+
+        Consecutive ones in one shard are a view of its file, read-only. After consecutive ones the system is asked to read as many again from the disk,
+        while the caller is at work on these.
+        """
         if self.frames is None or not len(rows) or np.any(np.diff(rows) != 1):
             return self._gathered(rows)
-        low, high = np.searchsorted(self._first_row, rows[[0, -1]], side="right")
-        parts = []
-        for shard in range(low - 1, high):
-            first, last = rows[[0, -1]] - self._first_row[shard]
-            parts.append(self._shards[shard][max(first, 0) * self.frames : (last + 1) * self.frames])
+        start, end = int(rows[0]), int(rows[-1]) + 1
+        parts = [self._shards[shard][vectors] for shard, vectors in self._ranges(start, end)]
+        if hasattr(os, "posix_fadvise"):
+            self._read_ahead(end, min(end + len(rows), len(self)))
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, self.frames, self.dim)
+
+    def _ranges(self, start: int, end: int) -> Iterator[tuple[int, slice]]:
+        """The shards of the examples from `start` to before `end`, and their vectors in each; of equally long examples."""
+        assert self.frames is not None
+        low, high = np.searchsorted(self._first_row, [start, end - 1], side="right")
+        for shard in range(low - 1, high if start < end else low - 1):
+            first, rows = int(self._first_row[shard]), self._manifest.shards[shard].rows
+            yield shard, slice(max(start - first, 0) * self.frames, min(end - first, rows) * self.frames)
+
+    def _read_ahead(self, start: int, end: int) -> None:
+        width = self.dim * self.dtype.itemsize
+        for shard, vectors in self._ranges(start, end):
+            header = self._manifest.shards[shard].bytes - self._manifest.shards[shard].vectors * width
+            with open(self.path / self._manifest.shards[shard].file, "rb") as file:
+                os.posix_fadvise(file.fileno(), header + vectors.start * width, (vectors.stop - vectors.start) * width, os.POSIX_FADV_WILLNEED)
 
     def _gathered(self, rows: np.ndarray) -> np.ndarray:
         if self.frames is None:

@@ -39,7 +39,8 @@ def moments_in_parts(
     done, moments = _read(kept, num_classes, dim)
     with progress(total=len(own), initial=done, description="class moments", unit="block") as bar:
         for part in _parts(own, done, num_classes, dim):
-            moments = moments.merge(lelp.class_moments(_counted(batches(part), bar.update), num_classes=num_classes))
+            found = lelp.class_moments(_counted(batches(part), bar.update), num_classes=num_classes)
+            moments = moments.merge(found) if done else found
             done += len(part)
             if done < len(own):
                 _write(kept, done, moments)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,27 @@ def test_examples_by_their_place(tmp_path, rows):
     one_shard = len(rows) > 0 and np.all(np.diff(rows) == 1) and rows[0] // 32 == rows[-1] // 32
     assert found.flags.writeable != one_shard
     np.testing.assert_array_equal(mean_embeddings_at(store, rows), mean_embeddings(store, [IDS[row] for row in rows]))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice on files")
+def test_what_follows_consecutive_examples_is_read_ahead(tmp_path, monkeypatch):
+    asked = []
+
+    def advise(file, start, length, advice):
+        assert advice == os.POSIX_FADV_WILLNEED
+        asked.append(np.frombuffer(os.pread(file, length, start), np.float16).reshape(-1, 2, 32))
+
+    store = write(tmp_path / "store")
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    store.at(np.arange(20, 40))
+    np.testing.assert_array_equal(np.concatenate(asked), VECTORS[40:60].astype(np.float16))
+    asked.clear()
+    store.at(np.arange(60, 90))
+    np.testing.assert_array_equal(np.concatenate(asked), VECTORS[90:].astype(np.float16))
+    asked.clear()
+    store.at(np.arange(90, 100))
+    store.at(np.array([3, 1]))
+    assert asked == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
