@@ -1,32 +1,48 @@
-"""LELP's subspaces of 500,000 x 768 embeddings, 5 classes, 8 subclasses: time, memory and error of the streaming fit.
+"""LELP's subspaces of 500,000 x 768 and 200,000 x 4,096 embeddings, 5 classes, 8 subclasses: time, memory, error and growth of the streaming fit.
 
-The claims: at most 1.5 times the time of the bare float32 matrix products (the faster of NumPy's symmetric product and XLA's); at least 4 times faster than
-scikit-learn's PCA of each class (the faster of its randomized and covariance solvers); largest principal angle to float64 below 1e-4, also with a mean
-1,000 times the spread; extra memory that does not grow with the rows.
+The claims: from memory at most 1.25 times the time of the bare float32 products of the same rows, from a store at most 1.5 times; sine of the largest principal
+angle to float64 below 1e-4, also with a mean 1,000 times the spread; extra memory that does not grow with the rows; time that grows with the rows and with D^2.
 
-Command: python -m benchmarks.lelp_subspaces   (2 cores: two minutes, 5 GB of memory; --rows 50000 for a trial)
+The bare products are the faster of NumPy's x.T @ x and of BLAS's symmetric updates into one matrix that stays, half the multiplications of a full product each;
+nothing is grouped, converted, centred, summed or decomposed. The stores are read as a run reads them: out of the page cache, and ("disk") after the system was
+told to forget their files. scikit-learn's PCA of each class is timed beside the first size: it makes the same products, so that no multiple of it is claimed.
+The angles are those of the first 100,000 rows.
+
+Command: python -m benchmarks.lelp_subspaces   (Linux, 2 cores: 20 minutes, 9 GB of memory, 8 GB of disk; for a trial --sizes 20000x256 --dims 64 128 256)
 """
 
 import argparse
 import functools
-import json
+import gc
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import subspace_angles
+import scipy.linalg
+from scipy.linalg.blas import ssyrk
 from sklearn.decomposition import PCA
 
-from jaxkd.lelp import Subspaces, fit_subspaces
+from benchmarks.growth import growth_plot, slope
+from benchmarks.record import Figure, add_out, keep, of_repeats
+from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings_at
+from jaxkd.lelp import Subspaces, fit_subspaces, subspaces_from_moments
+from jaxkd.results.document import Table
+from jaxkd.training.moments_in_parts import moments_in_parts
 
-PRODUCT_RATIO, PCA_RATIO, ANGLE, GROWTH_MB = 1.5, 4.0, 1e-4, 32.0
-LATENT, BLOCK = 40, 4096
-MEMORY_ROWS = (100_000, 1_000_000)
+LIMITS = {"memory": 1.25, "float16 store": 1.5, "float32 store": 1.5, "float16 store, disk": 1.5}
+"""What is asked of the ratio to the bare products."""
+FLOORS, PCA_SOLVERS = ("NumPy's products", "bare updates"), ("randomized", "covariance_eigh")
+ANGLE, GROWTH_MB, SLOPES = 1e-4, 32.0, {"rows": 1.1, "D": 2.1}
+CLASSES, SUBCLASSES, LATENT, BLOCK = 5, 8, 40, 4096
+ANGLE_ROWS, DIM_ROWS = 100_000, 50_000
 
 
 def class_shapes(rng: np.random.Generator, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,150 +61,241 @@ def draw(rng: np.random.Generator, labels: np.ndarray, factors: np.ndarray, mean
     return rows
 
 
-def mixture(rows: int, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def mixture(rows: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings and their classes."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, classes, rows)
-    factors, means = class_shapes(rng, dim, classes)
+    labels = rng.integers(0, CLASSES, rows)
+    factors, means = class_shapes(rng, dim, CLASSES)
     embedding = np.empty((rows, dim), np.float32)
     for start in range(0, rows, BLOCK):
         embedding[start : start + BLOCK] = draw(rng, labels[start : start + BLOCK], factors, means)
     return embedding, labels
 
 
+def kernel(dim: int) -> np.ndarray:
+    """Of the classifier, [D, C]."""
+    return np.random.default_rng(1).standard_normal((dim, CLASSES))
+
+
 def batches(embedding: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows as they come from a store."""
+    """The rows as they come from a loop."""
     for start in range(0, len(labels), BLOCK):
         yield embedding[start : start + BLOCK], labels[start : start + BLOCK]
 
 
+def fit(embedding: np.ndarray, labels: np.ndarray) -> Subspaces:
+    """From memory."""
+    sizes = {"num_classes": CLASSES, "num_subclasses": SUBCLASSES}
+    return fit_subspaces(batches(embedding, labels), **sizes, classifier_kernel=kernel(embedding.shape[1]), key=jax.random.key(0))
+
+
+def fit_store(store: EmbeddingStore, labels: np.ndarray) -> Subspaces:
+    """From a store, as `jaxkd/training/subclasses.py` does it."""
+
+    def read(blocks: list[slice]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for block in blocks:
+            yield mean_embeddings_at(store, np.arange(len(labels))[block]), labels[block]
+
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(labels), BLOCK)]
+    with tempfile.TemporaryDirectory(dir=store.path.parent) as parts:
+        moments = moments_in_parts(read, blocks, Path(parts), num_classes=CLASSES, dim=store.dim)
+    return subspaces_from_moments(moments, num_subclasses=SUBCLASSES, classifier_kernel=kernel(store.dim), key=jax.random.key(0))
+
+
+def write_store(path: Path, embedding: np.ndarray, dtype: str) -> None:
+    """The rows as a store, a shard for each block; what is there already is used."""
+    if path.exists():
+        return
+    writer = EmbeddingStore.create(path, identity={"mixture": "lelp_subspaces"}, dim=embedding.shape[1], dtype=dtype, shard_rows=BLOCK)
+    for start in range(0, len(embedding), BLOCK):
+        rows = embedding[start : start + BLOCK, None]
+        writer.append([str(start + row) for row in range(len(rows))], rows)
+    writer.finish()
+
+
+def forget(path: Path) -> None:
+    """Has the system drop the files of a store that nobody has open from its page cache."""
+    for shard in path.glob("shard-*.npy"):
+        with open(shard, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def symmetric_products(embedding: np.ndarray) -> None:
-    """The bare float32 products, block by block, each multiplied half by BLAS: nothing is grouped, centred, summed or decomposed."""
+    """The bare float32 products of NumPy, block by block."""
     for start in range(0, len(embedding), BLOCK):
         block = embedding[start : start + BLOCK]
         np.matmul(block.T, block)
 
 
-def xla_products(embedding: np.ndarray) -> None:
-    """The same by XLA, from arrays in host memory."""
+def symmetric_updates(embedding: np.ndarray) -> None:
+    """The bare symmetric updates of BLAS, block by block, the upper triangle of one matrix overwritten by each."""
+    product = np.zeros((embedding.shape[1],) * 2, np.float32)
     for start in range(0, len(embedding), BLOCK):
-        block = jnp.asarray(embedding[start : start + BLOCK])
-        jnp.matmul(block.T, block).block_until_ready()
+        ssyrk(1.0, embedding[start : start + BLOCK].T, c=product.T, lower=1, overwrite_c=1)
 
 
-def pca(embedding: np.ndarray, labels: np.ndarray, classes: int, subclasses: int, solver: str) -> float:
-    """Seconds of scikit-learn for all classes, with the selection of their rows, as in the fit."""
-    start = time.perf_counter()
-    for c in range(classes):
-        PCA(subclasses, svd_solver=solver, random_state=0).fit(embedding[labels == c])
-    return time.perf_counter() - start
-
-
-def largest_angle(subspaces: Subspaces, embedding: np.ndarray, labels: np.ndarray, kernel: np.ndarray) -> float:
-    """Sine of the largest principal angle, over the classes, to the eigenvectors of N Sigma N in float64."""
-    dim, subclasses = np.shape(subspaces.directions)[1:]
-    basis = np.linalg.qr(kernel.astype(np.float64))[0]
-    outside = np.eye(dim) - basis @ basis.T
+def largest_angle(embedding: np.ndarray, labels: np.ndarray) -> float:
+    """Sine of the largest principal angle, over the classes, of the fit to the eigenvectors of N Sigma N in float64."""
+    dim, basis = embedding.shape[1], np.linalg.qr(kernel(embedding.shape[1]))[0]
     angles = []
-    for c, directions in enumerate(np.asarray(subspaces.directions, np.float64)):
+    for c, directions in enumerate(np.asarray(fit(embedding, labels).directions, np.float64)):
         rows = embedding[labels == c]
         mean = rows.mean(axis=0, dtype=np.float64)
         scatter = np.zeros((dim, dim))
         for start in range(0, len(rows), BLOCK):
             centred = rows[start : start + BLOCK] - mean
             scatter += centred.T @ centred
-        vectors = np.linalg.eigh(outside @ scatter @ outside)[1]
-        angles.append(np.sin(subspace_angles(directions, vectors[:, -subclasses:])).max())
+        scatter -= basis @ (basis.T @ scatter)
+        scatter -= (scatter @ basis) @ basis.T
+        vectors = scipy.linalg.eigh(scatter, subset_by_index=(dim - SUBCLASSES, dim - 1))[1]
+        angles.append(np.sin(scipy.linalg.subspace_angles(directions, vectors)).max())
     return float(max(angles))
 
 
-def memory_mb(rows: int, dim: int, classes: int, subclasses: int) -> float:
+def pca(embedding: np.ndarray, labels: np.ndarray, solver: str) -> None:
+    """scikit-learn for all classes, with the selection of their rows, as in the fit."""
+    for c in range(CLASSES):
+        PCA(SUBCLASSES, svd_solver=solver, random_state=0).fit(embedding[labels == c])
+
+
+def memory_mb(rows: int, dim: int) -> float:
     """Peak memory that a streaming fit adds, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.lelp_subspaces", "--memory_of", str(rows)]
-    command += ["--dim", str(dim), "--classes", str(classes), "--subclasses", str(subclasses)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.lelp_subspaces", "--memory_of", str(rows), "--sizes", f"{rows}x{dim}"]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def print_memory(rows: int, dim: int, classes: int, subclasses: int) -> None:
+def print_memory(rows: int, dim: int) -> None:
     """Fits `rows` rows drawn from a pool of batches, and prints by how many MB the peak grew."""
-    pool, labels = mixture(4 * BLOCK, dim, classes)
-    fit = functools.partial(fit_subspaces, num_classes=classes, num_subclasses=subclasses, classifier_kernel=np.eye(dim, classes), key=jax.random.key(0))
-    fit([(pool[:500], labels[:500])])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pool, labels = mixture(4 * BLOCK, dim)
     shares = [(pool[i * BLOCK : (i + 1) * BLOCK], labels[i * BLOCK : (i + 1) * BLOCK]) for i in range(4)]
-    fit(shares[i % 4] for i in range(rows // BLOCK))
+    run = functools.partial(fit_subspaces, num_classes=CLASSES, num_subclasses=SUBCLASSES, classifier_kernel=kernel(dim), key=jax.random.key(0))
+    run([(pool[:500], labels[:500])])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(shares[i % 4] for i in range(-(-rows // BLOCK)))
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
-def fastest(repeats: int, **ways: Callable[[], object]) -> dict[str, float]:
-    """Least seconds of each way; the ways take turns, so that other load meets all of them."""
-    seconds = {name: np.inf for name in ways}
+def seconds_in_turns(repeats: int, ways: dict[str, Callable[[], Callable[[], object]]]) -> dict[str, list[float]]:
+    """Seconds of each way and repeat; the ways take turns, so that other load meets all of them. A way prepares, untimed, what is run."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
-        for name, run in ways.items():
+        for name, prepare in ways.items():
+            run = prepare()
             start = time.perf_counter()
             run()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - start)
+            del run
+            gc.collect()  # a store that is still mapped would keep its pages
     return seconds
 
 
-def measure(rows: int, dim: int, classes: int, subclasses: int, repeats: int) -> dict[str, float]:
-    """All figures."""
-    embedding, labels = mixture(rows, dim, classes)
-    kernel = np.random.default_rng(1).standard_normal((dim, classes))
+def measure(rows: int, dim: int, repeats: int, folder: Path, embedding: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
+    """Seconds of the floors and of the fit from memory and from stores."""
 
-    def fit(part: int = rows) -> Subspaces:
-        rows_in_batches = batches(embedding[:part], labels[:part])
-        return fit_subspaces(rows_in_batches, num_classes=classes, num_subclasses=subclasses, classifier_kernel=kernel, key=jax.random.key(0))
+    def stored(dtype: str, *, disk: bool = False) -> Callable[[], object]:
+        path = folder / f"{rows}x{dim}-{dtype}"
+        if disk:
+            forget(path)
+        return functools.partial(fit_store, EmbeddingStore.open(path), labels)
 
-    fit(BLOCK)
-    xla_products(embedding[:BLOCK])
-    seconds = fastest(repeats, fit=fit, symmetric_products=lambda: symmetric_products(embedding), xla_products=lambda: xla_products(embedding))
-    figures = {f"{name}_s": value for name, value in seconds.items()}
-    for solver in ("randomized", "covariance_eigh"):
-        figures[f"pca_{solver}_s"] = min(pca(embedding, labels, classes, subclasses, solver) for _ in range(repeats))
-    figures["sine"] = largest_angle(fit(), embedding, labels, kernel)
-    spread = embedding[:BLOCK].std(axis=0).mean()
-    embedding += 1000 * spread * np.random.default_rng(2).choice([-1, 1], dim).astype(np.float32)
-    figures["sine_far_mean"] = largest_angle(fit(), embedding, labels, kernel)
-    return figures
+    for dtype in ("float16", "float32"):
+        write_store(folder / f"{rows}x{dim}-{dtype}", embedding, dtype)
+    fit(embedding[:BLOCK], labels[:BLOCK])
+    ways: dict[str, Callable[[], Callable[[], object]]] = {
+        "NumPy's products": lambda: functools.partial(symmetric_products, embedding),
+        "bare updates": lambda: functools.partial(symmetric_updates, embedding),
+        "memory": lambda: functools.partial(fit, embedding, labels),
+        **{f"{dtype} store": functools.partial(stored, dtype) for dtype in ("float16", "float32")},
+        **{f"{dtype} store, disk": functools.partial(stored, dtype, disk=True) for dtype in ("float16", "float32")},
+    }
+    return seconds_in_turns(repeats, ways)
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Of each repeat, to the faster of the bare products in the same repeat."""
+    floors = [min(pair) for pair in zip(seconds["NumPy's products"], seconds["bare updates"], strict=True)]
+    return {name: [s / floor for s, floor in zip(values, floors, strict=True)] for name, values in seconds.items() if name not in FLOORS}
+
+
+def asked(name: str) -> dict[str, float]:
+    """The limit of a way's ratio, if it has one."""
+    return {"at_most": LIMITS[name]} if name in LIMITS else {}
+
+
+def grown(sizes: dict[str, list[tuple[int, int]]], repeats: int) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+    """Least seconds of the fit from memory and of the bare updates over the rows and over D: {"rows" or "D": {line: (values, seconds)}}."""
+    found = {}
+    for x, (place, pairs) in zip(sizes, enumerate(sizes.values()), strict=True):
+        lines: dict[str, list[float]] = {"fit": [], "bare updates": []}
+        for rows, dim in pairs:
+            data = mixture(rows, dim)
+            fit(*(part[:BLOCK] for part in data))
+            ways = {"fit": functools.partial(fit, *data), "bare updates": functools.partial(symmetric_updates, data[0])}
+            for line, values in seconds_in_turns(repeats, {name: lambda run=run: run for name, run in ways.items()}).items():
+                lines[line].append(min(values))
+        found[x] = {line: ([pair[place] for pair in pairs], values) for line, values in lines.items()}
+    return found
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """500000x768 -> (500000, 768)."""
+    rows, dim = text.split("x")
+    return int(rows), int(dim)
+
+
+def of_size(rows: int, dim: int, repeats: int, folder: Path, *, all_figures: bool) -> tuple[list[Figure], dict[str, list[float]]]:
+    """The figures of one size, with all of them those of scikit-learn and of a mean far from zero too; seconds of each way and repeat."""
+    embedding, labels = mixture(rows, dim)
+    seconds = measure(rows, dim, repeats, folder, embedding, labels)
+    figures = [of_repeats(f"{name}, {rows:,} x {dim:,}: ratio", values, **asked(name)) for name, values in ratios(seconds).items()]
+    if all_figures:
+        peers = {f"scikit-learn, {solver}": functools.partial(functools.partial, pca, embedding, labels, solver) for solver in PCA_SOLVERS}
+        seconds |= seconds_in_turns(1, peers)
+    embedding, labels = embedding[:ANGLE_ROWS], labels[:ANGLE_ROWS]
+    figures.append(Figure(f"sine of the largest angle, D = {dim:,}", largest_angle(embedding, labels), at_most=ANGLE))
+    if all_figures:
+        embedding += 1000 * embedding[:BLOCK].std(axis=0).mean() * np.random.default_rng(2).choice([-1, 1], dim).astype(np.float32)
+        figures.append(Figure("the same with a mean 1,000 times the spread", largest_angle(embedding, labels), at_most=ANGLE))
+    return figures, seconds
 
 
 def main() -> None:
-    """Prints the table and the JSON line."""
+    """Measures, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--classes", type=int, default=5)
-    parser.add_argument("--subclasses", type=int, default=8)
+    parser.add_argument("--sizes", type=size_of, nargs="+", default=[(500_000, 768), (200_000, 4096)], metavar="ROWSxD")
+    parser.add_argument("--dims", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="of the growth with D, 50,000 rows each")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/lelp_subspaces"), help="folder of the stores, which are kept")
     parser.add_argument("--memory_of", type=int, default=0, help=argparse.SUPPRESS)
-    settings = vars(parser.parse_args())
-    sizes = {name: settings[name] for name in ("dim", "classes", "subclasses")}
-    memory_of = settings.pop("memory_of")
-    if memory_of:
-        print_memory(memory_of, **sizes)
+    add_out(parser)
+    settings = parser.parse_args()
+    first_rows, first_dim = settings.sizes[0]
+    if settings.memory_of:
+        print_memory(settings.memory_of, first_dim)
         return
-    memory = {rows: memory_mb(rows, **sizes) for rows in MEMORY_ROWS}
-    figures = measure(**settings)
-    rows, dim = settings["rows"], settings["dim"]
-    figures["floor_gflop"], figures["floor_gb"] = rows * dim * (dim + 1) / 1e9, 4 * rows * dim / 1e9
-    figures["product_ratio"] = figures["fit_s"] / min(figures["symmetric_products_s"], figures["xla_products_s"])
-    figures["pca_ratio"] = min(figures["pca_randomized_s"], figures["pca_covariance_eigh_s"]) / figures["fit_s"]
-    figures |= {f"extra_mb_{rows}": value for rows, value in memory.items()}
-    reached = {
-        "products": figures["product_ratio"] <= PRODUCT_RATIO,
-        "pca": figures["pca_ratio"] >= PCA_RATIO,
-        "angle": max(figures["sine"], figures["sine_far_mean"]) < ANGLE,
-        "memory": abs(memory[MEMORY_ROWS[1]] - memory[MEMORY_ROWS[0]]) < GROWTH_MB,
-    }
-    for name in ("fit_s", "symmetric_products_s", "xla_products_s", "pca_randomized_s", "pca_covariance_eigh_s"):
-        print(f"{name.removesuffix('_s'):<24}{figures[name]:>10.2f} s{figures['floor_gflop'] / figures[name]:>10.0f} GFLOP/s of the floor")
-    print(f"floor: {figures['floor_gflop']:.0f} GFLOP (symmetric products), {figures['floor_gb']:.2f} GB read once")
-    print(f"fit / products {figures['product_ratio']:.2f} (limit {PRODUCT_RATIO:g}); PCA / fit {figures['pca_ratio']:.1f} (floor {PCA_RATIO:g})")
-    print(f"sine of the largest angle {figures['sine']:.1e}, with the far mean {figures['sine_far_mean']:.1e} (limit {ANGLE:g})")
-    print("extra memory " + ", ".join(f"{value:.0f} MB at {rows:,} rows" for rows, value in memory.items()))
-    print(json.dumps({"benchmark": "lelp_subspaces", **settings, **figures, "reached": reached}))
-    sys.exit(not all(reached.values()))
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    memory = {rows: memory_mb(rows, first_dim) for rows in (first_rows // 5, 2 * first_rows)}
+    figures, table = [], []
+    details: dict[str, Any] = {"repeats": settings.repeats, "memory_mb": memory, "seconds": {}}
+    for rows, dim in settings.sizes:
+        found, seconds = of_size(rows, dim, settings.repeats, settings.workdir, all_figures=(rows, dim) == settings.sizes[0])
+        size, gflop = f"{rows:,} x {dim:,}", rows * dim * (dim + 1) / 1e9
+        figures += found
+        table += [[name, size, f"{np.median(values):.2f}", f"{gflop / np.median(values):.0f}"] for name, values in seconds.items()]
+        details["seconds"][size] = seconds
+    few, many = memory
+    figures.append(Figure(f"extra memory at {many:,} less that at {few:,} rows", memory[many] - memory[few], "MB", at_most=GROWTH_MB))
+    shares = [(first_rows // share, first_dim) for share in (8, 4, 2, 1)]
+    details["growth"] = grown({"rows": shares, "D": [(DIM_ROWS, dim) for dim in settings.dims]}, settings.repeats)
+    figures += [Figure(f"slope of the time over {x}", slope(*lines["fit"]), at_most=SLOPES[x]) for x, lines in details["growth"].items()]
+    blocks = [
+        Table(
+            "Seconds, and the rate at which the floor's multiplications and additions come", ["way", "rows x D", "median s", "GFLOP/s"], table, label_columns=2
+        ),
+        growth_plot("Growth", "lelp_subspaces", details["growth"]),
+    ]
+    sys.exit(keep("lelp_subspaces", __doc__ or "", figures, details, settings.out, blocks=blocks))
 
 
 if __name__ == "__main__":

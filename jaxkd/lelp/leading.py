@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-MIN_WIDTH, STEPS, CYCLES = 16, 8, 30
+MIN_WIDTH, STEPS, CYCLES = 16, 6, 40
 TOLERANCE = 1e-5
 """The residual of the wanted eigenvectors over the gap behind the last of them, which bounds the sine of their largest angle to the exact ones."""
 

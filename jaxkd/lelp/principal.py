@@ -76,7 +76,7 @@ def _eigenvectors(scatter: np.ndarray, basis: np.ndarray, wanted: int, c: int) -
     """Leading eigenvalues, descending, and eigenvectors of N M N for M = `scatter` [D, D] of class c, by the solver that suits their number and D."""
     dim = len(scatter)
     if dim > WHOLE_DIM and SHARE * wanted <= dim:
-        found = leading_eigenvectors(lambda vectors: project_out(basis, scatter @ vectors), dim, wanted, trace=float(np.trace(scatter)))
+        found = leading_eigenvectors(lambda vectors: project_out(basis, scatter @ project_out(basis, vectors)), dim, wanted, trace=float(np.trace(scatter)))
         if found:
             return found
         print(f"the leading directions of class {c} are too close to the next to be found apart: its {dim} x {dim} matrix is decomposed.", file=sys.stderr)
