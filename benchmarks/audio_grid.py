@@ -1,8 +1,8 @@
 """Embedding compression on the audio task, row by row: which transformation, which gradient, which teacher.
 
-Command: python -m benchmarks.audio_grid --grid=compression --workdir=runs/audio_grid --tune   (chooses weight and learning rate, keeps them in the workdir)
-         python -m benchmarks.audio_grid --grid=compression --workdir=runs/audio_grid          (runs the grid with these, or else those of the config)
+Command: python -m benchmarks.audio_grid --grid=compression --workdir=runs/audio_grid   (2 cores: two hours and a half, 2 GB of memory; resumable)
 
+With --tune before it chooses weight and learning rate and keeps them in the workdir; without that, those of the config are taken.
 The grids are those of configs/audio.py. Raw and compressed teachers have the same number of trials, each of one seed, the best by validation mAP; variants
 take what was chosen for their method, unless --rows names them. Finished runs are kept, and grids in one workdir share theirs, so that the command can be
 stopped. The table goes to benchmarks/results/audio_grid_GRID.json and .md. 3 to 7 minutes a run on one core.
@@ -12,7 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.grids import RESULTS, grid_config, run_grid, write_results
+from benchmarks.grids import grid_config, run_grid, write_results
+from benchmarks.record import add_out
 from benchmarks.tuning import tune
 from configs.audio import GRIDS
 from jaxkd import methods
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", help="with --tune: rows to tune, variants too (default: the methods of the grid)")
     parser.add_argument("--seeds", type=int, help="instead of those of the grid: the first so many")
     parser.add_argument("--runlocal", action="store_true", help="tiny sizes, whose scores mean nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
+    add_out(parser)
     arguments = parser.parse_args()
     config = grid_config(arguments.grid, runlocal=arguments.runlocal, seeds=arguments.seeds)
     if arguments.tune:
@@ -49,8 +50,7 @@ def main() -> None:
         return
     report = run_grid(config, arguments.workdir)
     name = f"audio_grid_{arguments.grid}{'_runlocal' if arguments.runlocal else ''}"
-    command = f"python -m benchmarks.audio_grid --grid={arguments.grid} --workdir=DIR"
-    rows = write_results(config, report, arguments.workdir, name, command, arguments.out)
+    rows = write_results(config, report, arguments.workdir, name, __doc__ or "", "east", arguments.out)
     results = {f"{row['split']}/{row['method']}": {"mean": row["mean"], "n": row["n"], "minus": row["minus"]} for row in rows if row["metric"] == "map"}
     print(json.dumps({"benchmark": "audio_grid", "grid": arguments.grid, "map": results}))
 

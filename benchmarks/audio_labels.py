@@ -1,6 +1,6 @@
 """How many labels does a distilled student save? mAP at 25, 50, 75 and 100 % of the labels of the audio task; the other clips become unlabelled.
 
-Command: python -m benchmarks.audio_labels --workdir=runs/audio_grid   (2 CPU cores: 36 runs of 3 to 7 minutes, two at a time, resumable)
+Command: python -m benchmarks.audio_labels --workdir=runs/audio_grid   (2 cores: three hours, 2 GB of memory; 36 runs of 3 to 7 minutes; resumable)
 
 The clips that keep their labels at 25 % are among those at 50 %, and so on. In the workdir of benchmarks.audio_grid the runs on all labels are shared with
 it. Prints mean, spread and the paired difference from labels alone at the same share, and one JSON line; the table goes to
@@ -11,7 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.grids import RESULTS, grid_config, run_grid, write_results
+from benchmarks.grids import grid_config, run_grid, write_results
+from benchmarks.record import add_out
 from configs.audio import LABEL_SHARES
 from jaxkd import files
 from jaxkd.results import numbers, plots
@@ -26,12 +27,12 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, help="instead of those of the grid: the first so many")
     parser.add_argument("--runlocal", action="store_true", help="tiny sizes, whose scores mean nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
+    add_out(parser)
     arguments = parser.parse_args()
     config = grid_config("labels", runlocal=arguments.runlocal, seeds=arguments.seeds)
     report = run_grid(config, arguments.workdir)
     name = f"audio_labels{'_runlocal' if arguments.runlocal else ''}"
-    write_results(config, report, arguments.workdir, name, "python -m benchmarks.audio_labels --workdir=DIR", arguments.out)
+    write_results(config, report, arguments.workdir, name, __doc__ or "", "baseline", arguments.out)
     rows = {(row["split"], row["method"]): row for row in report["rows"] if row["metric"] == "map" and row["split"] != "valid"}
     panels: dict[str, dict[str, tuple[list[float], list[float], list[float]]]] = {}
     results = {}

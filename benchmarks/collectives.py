@@ -19,9 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.record import Figure, add_out, keep
 from jaxkd import pipeline
 from jaxkd.collectives import Collective, collectives
 from jaxkd.files import default_cache_dir
+from jaxkd.results.document import Table
 from jaxkd.training.experiment import Assembly, assemble
 
 EXPERIMENTS = ("text.py:method=lelp,runlocal", "text.py:method=east,runlocal", "audio.py:method=east,runlocal", "audio.py:method=compressed,runlocal")
@@ -115,12 +117,13 @@ def on_devices(count: int, arguments: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Prints the table and one JSON line."""
+    """Measures, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", nargs="+", default=list(EXPERIMENTS), help="files of configs/ and their arguments")
     parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--modes", nargs="+", default=["jit", "pmap"])
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    add_out(parser)
     settings = parser.parse_args()
     if settings.here:
         print(json.dumps(measure(settings.experiments, settings.modes, BATCHES)))
@@ -129,15 +132,14 @@ def main() -> None:
     rows = [row for count in settings.devices for row in on_devices(count, arguments)]
     rows.sort(key=lambda row: (settings.experiments.index(row["experiment"]), row["mode"], row["devices"], row["batch"]))
     columns = ("devices", "rows", "parameters", "reduced", "features", "embedding", "gathered", "scattered", "other", "sent", "count")
-    print("bytes; features, embedding and gathered: of the global batch; sent: by each device, in rings")
-    print(f"{'experiment':38} mode" + "".join(f"{name:>11}" for name in columns))
-    for row in rows:
-        print(f"{row['experiment']:38} {row['mode']:4}" + "".join(f"{row[name]:>11,}" for name in columns))
     failed = broken(rows)
     for sentence in failed:
         print(sentence)
-    print(json.dumps({"benchmark": "collectives", "jax": jax.__version__, "rows": rows, "broken": failed}))
-    sys.exit(bool(failed))
+    figures = [Figure("rows that break a claim", len(failed), at_most=0)]
+    lines = [[row["experiment"], row["mode"], *(f"{row[name]:,}" for name in columns)] for row in rows]
+    title = "Bytes; features, embedding and gathered: of the global batch; sent: by each device, in rings"
+    table = Table(title, ["experiment", "mode", *columns], lines, label_columns=2)
+    sys.exit(keep("collectives", __doc__ or "", figures, {"rows": rows, "broken": failed}, settings.out, blocks=[table]))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an
 """
 
 import argparse
-import datetime
 import functools
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -47,7 +45,6 @@ from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
 from jaxkd.training.step import Experiment, Normalisation, train_step
 from jaxkd.types import TeacherSide
-from jaxkd.workdir import code
 
 ASKED = {"step": 1.3, "front_end": 1.0, "distance": 1.0, "optimiser": 1.0, "loader": 1.0}
 """The ratio that a part may have at most; the other parts are information."""
@@ -203,43 +200,29 @@ def compared(answers: dict[str, list[dict[str, float]]], kind: str) -> dict[str,
     return {**middle, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def write_results(settings: argparse.Namespace, figures: dict[str, Any]) -> None:
-    """Prints the table, and keeps it with the machine, the versions and the date as `east_step.json` and `.md`."""
-    from benchmarks.grids import processor, rounded  # these draw plots too: not loaded in the process whose memory is measured
-    from jaxkd.files import write_json, write_text
+def kept(settings: argparse.Namespace, parts: dict[str, Any], peaks: dict[str, float]) -> int:
+    """Keeps the figures; returns the exit status."""
+    from benchmarks.record import Figure, keep, peer_versions  # these draw plots too: not loaded in the process whose memory is measured
     from jaxkd.results import numbers
-    from jaxkd.results.document import Document, Table, Text, to_markdown, to_screen
+    from jaxkd.results.document import Table
 
-    parts = "" if tuple(settings.parts) == PARTS else f" --parts {' '.join(settings.parts)}"
-    version = [settings.peer_python, "-c", "import importlib.metadata; print(importlib.metadata.version('torch'))"]
-    about = {
-        "command": f"python -m benchmarks.east_step --peer-python=PYTHON --repeats {settings.repeats} --threads {settings.threads}{parts}",
-        "date": datetime.date.today().isoformat(),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()},
-        "versions": {**code(), "torch": subprocess.run(version, capture_output=True, text=True, check=True).stdout.strip()},
-    }
+    judged_by = "cpu_s" if settings.threads == 1 else "wall_s"
+    figures = []
+    for part, values in parts.items():
+        ratio = [values[judged_by][name] for name in ("ratio", "low", "high")]
+        figures.append(Figure(f"{part}: jaxkd / torch", ratio[0], "", *ratio[1:], at_most=ASKED.get(part)))
+    figures.append(Figure("peak memory: jaxkd / torch", peaks["jaxkd"] / peaks["torch"]))
     tables = []
     for kind, title in (("wall_s", "Seconds of the clock"), ("cpu_s", "Seconds of the processors")):
-        rows = []
-        for part in settings.parts:
-            asked = f"at most {ASKED[part]:g}" if part in ASKED and kind == figures["judged_by"] else numbers.ABSENT
-            values = figures[part][kind]
-            rows.append([part, *(f"{values[side]:.3f}" for side in ("jaxkd", "torch")), *(f"{values[name]:.2f}" for name in ("ratio", "low", "high")), asked])
-        tables.append(Table(title, ["part", "jaxkd s", "torch s", "ratio", "lowest", "highest", "asked"], rows))
-    words = (
-        f"Seconds and ratios (jaxkd / torch) are medians of {settings.repeats} repeats; lowest and highest are the smallest and the largest ratio of a repeat, "
-        "not a confidence interval."
-    )
-    peaks = figures["peak_mb"]
-    memory = f"Peak memory: {peaks['jaxkd']:.0f} MB against {peaks['torch']:.0f} MB, {figures['peak_ratio']:.2f} times."
-    print("\n\n".join([*map(to_screen, tables), words, memory]))
-    origin = Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(about)], label_columns=2)
-    write_json(settings.out / "east_step.json", rounded({**about, **figures}))
-    write_text(settings.out / "east_step.md", to_markdown(Document("east_step", words, [*tables, Text("Memory", [memory]), origin])))
+        rows = [[part, *(numbers.amount(values[kind][name]) for name in ("jaxkd", "torch", "ratio", "low", "high"))] for part, values in parts.items()]
+        tables.append(Table(title, ["part", "jaxkd s", "torch s", "ratio", "lowest", "highest"], rows))
+    details = {"repeats": settings.repeats, "threads": settings.threads, "judged_by": judged_by, "parts": parts, "peak_mb": peaks}
+    versions = peer_versions(settings.peer_python, "torch")
+    return keep("east_step", __doc__ or "", figures, details, settings.out, blocks=tables, versions=versions)
 
 
 def main() -> None:
-    """Prints the table and the JSON line, and keeps both."""
+    """Measures, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
     parser.add_argument("--repeats", type=int, default=5)
@@ -269,13 +252,8 @@ def main() -> None:
         peaks = {name: ask(side, "peak")["mb"] for name, side in sides.items()}
         for side in sides.values():
             side.communicate()
-    figures: dict[str, Any] = {part: {kind: compared(seconds[part], kind) for kind in ("wall_s", "cpu_s")} for part in settings.parts}
-    kind = "cpu_s" if settings.threads == 1 else "wall_s"
-    reached = {part: figures[part][kind]["ratio"] <= ASKED[part] for part in settings.parts if part in ASKED}
-    figures |= {"peak_mb": peaks, "peak_ratio": peaks["jaxkd"] / peaks["torch"], "judged_by": kind, "asked": ASKED, "reached": reached}
-    write_results(settings, figures)
-    print(json.dumps({"benchmark": "east_step", "repeats": settings.repeats, "threads": settings.threads, **figures}))
-    sys.exit(not all(reached.values()))
+    parts = {part: {kind: compared(seconds[part], kind) for kind in ("wall_s", "cpu_s")} for part in settings.parts}
+    sys.exit(kept(settings, parts, peaks))
 
 
 if __name__ == "__main__":

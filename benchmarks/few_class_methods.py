@@ -1,7 +1,8 @@
 """LELP against the other methods of a few-class task: settings chosen on the validation split, then five seeds on test.
 
-Command: python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class --tune   (chooses settings, and keeps them in the workdir)
-         python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class         (compares with these, or else those of the config)
+Command: python -m benchmarks.few_class_methods --config=text.py --workdir=runs/few_class   (2 cores: an hour and a half, 3 GB of memory; resumable)
+
+With --tune before it chooses the settings of each method and keeps them in the workdir; without that, those of the config are taken.
 
 Every method has the same budget: `--trials` runs of one seed, the best by validation accuracy. `--steps` shortens all runs, where the student is slow.
 Finished runs are kept, so the command can be stopped.
@@ -10,8 +11,10 @@ Finished runs are kept, so the command can be stopped.
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
+from benchmarks.record import Figure, add_out, keep, slug
 from benchmarks.tuning import applied, tune
 from jaxkd import methods, pipeline
 from jaxkd.files import default_cache_dir, read_json
@@ -38,7 +41,7 @@ def trials(method: str) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    """Tunes or compares, prints the table and one JSON line."""
+    """Tunes, or compares and keeps the figures: accuracy, and differences with their intervals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="a file of configs/ and its argument: text.py:data=rotten_tomatoes,labels=300")
     parser.add_argument("--workdir", type=Path, required=True)
@@ -46,6 +49,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4, help="runs for each method, at most 6")
     parser.add_argument("--steps", type=int, help="training steps of a student, instead of those of the config")
     parser.add_argument("--methods", nargs="*", help="instead of those of the config")
+    add_out(parser)
     arguments = parser.parse_args()
     file, _, argument = arguments.config.partition(":")
     config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
@@ -65,8 +69,12 @@ def main() -> None:
     pipeline.compare(config, arguments.workdir / "compare", cache)
     rows = read_json(arguments.workdir / "compare" / "report.json")["rows"]
     shown = [row for row in rows if row["metric"] == "accuracy" and row["split"] in ("test", "unseen")]
-    results = {f"{row['split']} {row['method']}": {"mean": row["mean"], "std": row["std"], "lelp": row["versus"].get("lelp")} for row in shown}
-    print(json.dumps({"benchmark": "few_class_methods", "config": arguments.config, "accuracy": results}))
+    figures = []
+    for row in shown:
+        figures.append(Figure(f"{row['split']}: {row['method']}", row["mean"]))
+        if versus := row["versus"].get("lelp"):
+            figures.append(Figure(f"{row['split']}: {row['method']} minus lelp", versus["difference"], "", *versus["ci95"]))
+    sys.exit(keep("few_class_methods", __doc__ or "", figures, {"rows": shown}, arguments.out, variant=slug(arguments.config)))
 
 
 if __name__ == "__main__":

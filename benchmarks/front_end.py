@@ -128,7 +128,7 @@ def main() -> None:
         ]
         figures.append(Figure(f"{name}: largest difference of a value", max(details[name]["largest_difference"].values()), at_most=2e-3))
     versions = peer_versions(settings.peer_python, "librosa", "torch", "torchaudio")
-    sys.exit(keep("front_end", __doc__ or "", figures, {"repeats": settings.repeats, "settings": details}, settings.out, **versions))
+    sys.exit(keep("front_end", __doc__ or "", figures, {"repeats": settings.repeats, "settings": details}, settings.out, versions=versions))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Grids of configs/audio.py: run, and kept as a small table with the machine, the versions, the date and the settings that it came from."""
 
-import datetime
-import os
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import Figure, about, rounded
 from benchmarks.tuning import applied
 from configs.audio import get_config
 from jaxkd import pipeline
@@ -16,7 +14,6 @@ from jaxkd.results import numbers
 from jaxkd.results.document import Document, Table, to_markdown
 from jaxkd.workdir import SOURCE
 
-RESULTS = Path(__file__).parent / "results"
 PIVOTS = ("baseline", "east", "compressed")
 """Rows that the others are compared with in the table."""
 NOT_KEPT = "not kept"
@@ -38,8 +35,18 @@ def run_grid(config: Any, workdir: Path) -> dict[str, Any]:
     return pipeline.compare(config, workdir, default_cache_dir())
 
 
-def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str, command: str, out: Path = RESULTS) -> list[dict[str, Any]]:
-    """Keeps the rows of a grid as `out/NAME.json` and `out/NAME.md`; returns them: all splits but the validation split."""
+def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str, doc: str, pivot: str, out: Path) -> list[dict[str, Any]]:
+    """Keeps the rows of a grid as `out/NAME.json` and `out/NAME.md`; returns them: all splits but the validation split.
+
+    Args:
+      config: of the grid.
+      report: report.json of its comparison.
+      workdir: where it was run.
+      name: of the files, which begins with that of the benchmark.
+      doc: docstring of the benchmark.
+      pivot: the row of PIVOTS that the figures of the others are compared with.
+      out: folder of the results.
+    """
     rows = [
         {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std")} | {"minus": _minus(row["method"], row["versus"])}
         for row in report["rows"]
@@ -47,11 +54,10 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
     ]
     environment = read_json(workdir / "environment.json")
     begun = [read_json(workdir / config.compare.name / run["workdir"] / "environment.json") for run in report["runs"]]
-    about = {
-        "command": command,
-        "date": datetime.date.today().isoformat(),
+    common = about("_".join(name.split("_")[:2]), doc, figures(rows, pivot))
+    common |= {
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": environment["platform"], "python": environment["python"]},
+        "machine": common["machine"] | {"platform": environment["platform"], "python": environment["python"]},
         "versions": environment["versions"] | {SOURCE: _distinct(run["versions"].get(SOURCE) for run in begun)},
         "runs begun on": _distinct(run.get("date") for run in begun),
         "clips": report["clips"],
@@ -59,14 +65,23 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "variants": list(config.compare.variants),
         "settings": list(config.compare.settings),
     }
-    write_json(out / f"{name}.json", rounded({**about, "rows": rows}))
-    write_text(out / f"{name}.md", to_markdown(_document(name, about, rows)))
+    write_json(out / f"{name}.json", rounded({**common, "rows": rows}))
+    write_text(out / f"{name}.md", to_markdown(_document(name, common, rows)))
     return rows
 
 
 def _distinct(values: Iterable[str | None]) -> list[str]:
     """What the runs of a table say of themselves, each once, in order; runs that were begun before that was kept say "not kept"."""
     return sorted({NOT_KEPT if value is None else value for value in values})
+
+
+def figures(rows: list[dict[str, Any]], pivot: str) -> list[Figure]:
+    """Mean average precision of each row and split, minus that of its pivot where it has one."""
+    found = []
+    for row in rows:
+        if row["metric"] == "map" and (gap := row["minus"][pivot]):
+            found.append(Figure(f"{row['split']}: {row['method']} minus its {pivot}", gap["difference"], "", *gap["ci95"]))
+    return found
 
 
 def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +91,7 @@ def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:
     return {pivot: versus.get(same[pivot] if same[pivot] in versus else pivot) for pivot in PIVOTS}
 
 
-def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
+def _document(name: str, common: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
     blocks: list[Any] = []
     for split, metric in dict.fromkeys((row["split"], row["metric"]) for row in rows):
         of_table = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
@@ -86,27 +101,12 @@ def _document(name: str, about: dict[str, Any], rows: list[dict[str, Any]]) -> D
             for row in of_table
         ]
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
-    blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(about)], label_columns=2))
-    return Document(name, f"{about['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out. {MINUS}", blocks)
-
-
-def rounded(value: Any) -> Any:
-    """The value with floats to six decimals."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value
+    kept = {key: value for key, value in common.items() if key not in ("figures", "claim", "benchmark")}
+    blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(kept)], label_columns=2))
+    return Document(name, f"{common['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out. {MINUS}", blocks)
 
 
 def _gap(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return numbers.ABSENT
     return numbers.with_interval(cell["difference"], cell["ci95"], signed=True) + (" *" if cell["ranked"] else "")
-
-
-def processor() -> str:
-    """The name of the processor, as Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())

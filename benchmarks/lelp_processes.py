@@ -4,7 +4,7 @@ The claims: the largest principal angle between the subspaces of both, and of ea
 C (D^2 + n (1 + D)) float32 values, however many the rows. Of speed nothing is claimed: the processes of the job divide the cores of this machine (4 on 2 cores:
 two share a core), its page cache, out of which the store is read, and its memory; each opens the whole store and finds all subspaces itself.
 
-Command: python -m benchmarks.lelp_processes --workdir=DIR   (Linux, 2 GB of disk for the store, which is kept; --rows 20000 --dim 128 for a trial)
+Command: python -m benchmarks.lelp_processes --workdir=runs/lelp_processes   (Linux, 2 cores: ten minutes, 4 GB of memory, 2 GB of disk for the store)
 """
 
 import argparse
@@ -24,6 +24,7 @@ import numpy as np
 from scipy.linalg import subspace_angles
 
 from benchmarks.lelp_subspaces import class_shapes, draw, symmetric_products
+from benchmarks.record import Figure, add_out, keep
 from jaxkd import hosts, lelp
 from jaxkd.collectives import collectives
 from jaxkd.embeddings.blocks import BLOCK_ROWS
@@ -213,7 +214,7 @@ def print_table(runs: dict[int, list[dict[str, Any]]], floor: dict[str, float]) 
 
 
 def main() -> None:
-    """Prints the table and the JSON line."""
+    """Measures, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=1024)
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/lelp_processes"))
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--coordinator", help=argparse.SUPPRESS)
+    add_out(parser)
     settings = parser.parse_args()
     rows, dim, classes, subclasses, processes = (getattr(settings, name) for name in ("rows", "dim", "classes", "subclasses", "processes"))
     path = settings.workdir / f"store-{rows}x{dim}x{classes}"
@@ -246,15 +248,18 @@ def main() -> None:
         "job_float64": max(largest_angle(own, exact) for own in found[processes]),
     }
     merged, floor = runs[processes][0]["merged_bytes"], floors(rows, dim, runs[1][0])
-    reached = {"angle": max(angles.values()) < ANGLE, "merged": merged == 4 * classes * (dim**2 + processes * (1 + dim))}
     cores = len(os.sched_getaffinity(0))
     print(f"{rows:,} x {dim}, {classes} classes, {subclasses} subclasses; {cores} cores, divided over the processes; the store is in the page cache")
     print_table(runs, floor)
     print(f"merged: {merged:,} bytes of each process")
     print("largest principal angle: " + ", ".join(f"{name} {angle:.1e}" for name, angle in angles.items()) + f" (limit {ANGLE:g})")
+    figures = [Figure(f"largest principal angle, {name}", angle, at_most=ANGLE) for name, angle in angles.items()]
+    counted = 4 * classes * (dim**2 + processes * (1 + dim))
+    figures.append(Figure("bytes that a process exchanges / C (D^2 + n (1 + D)) float32", merged / counted, at_most=1, at_least=1))
+    figures += [Figure(f"{count} process{'es' * (count > 1)}: the slowest", max(one["all_s"] for one in of_each), "s") for count, of_each in runs.items()]
     sizes = {"rows": rows, "dim": dim, "classes": classes, "subclasses": subclasses, "processes": processes, "cores": cores}
-    print(json.dumps({"benchmark": "lelp_processes", **sizes, "one": runs[1], "job": runs[processes], "floor": floor, "angles": angles, "reached": reached}))
-    sys.exit(not all(reached.values()))
+    details = {**sizes, "one": runs[1], "job": runs[processes], "floor": floor, "angles": angles}
+    sys.exit(keep("lelp_processes", __doc__ or "", figures, details, settings.out))
 
 
 if __name__ == "__main__":

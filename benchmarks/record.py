@@ -5,11 +5,13 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxkd.files import write_bytes, write_json, write_text
@@ -67,7 +69,7 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
 
 
-def about(name: str, doc: str, figures: Sequence[Figure], **versions: str) -> dict[str, Any]:
+def about(name: str, doc: str, figures: Sequence[Figure], versions: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """The part of a JSON file that all benchmarks have in common.
 
     Args:
@@ -88,9 +90,17 @@ def about(name: str, doc: str, figures: Sequence[Figure], **versions: str) -> di
 
 
 def keep(
-    name: str, doc: str, figures: Sequence[Figure], details: dict[str, Any], out: Path, *, blocks: Sequence[Table | Plot | Text] = (), **versions: str
+    name: str,
+    doc: str,
+    figures: Sequence[Figure],
+    details: dict[str, Any],
+    out: Path,
+    *,
+    blocks: Sequence[Table | Plot | Text] = (),
+    versions: Mapping[str, str] = MappingProxyType({}),
+    variant: str = "",
 ) -> int:
-    """Prints the figures and one JSON line, and keeps both as `out/NAME.json`, `out/NAME.md` and `out/plots/`.
+    """Prints the figures and one JSON line, and keeps both as `out/NAME.json`, `out/NAME.md` and `out/plots/`; of a variant as `NAME_VARIANT`.
 
     Args:
       name: of the module in `benchmarks`.
@@ -100,19 +110,21 @@ def keep(
       out: folder of the results.
       blocks: tables and plots beside that of the figures.
       versions: of peers.
+      variant: which of several things that one benchmark measures.
 
     Returns:
       The exit status: 1 if a figure is not as asked.
     """
-    common = about(name, doc, figures, **versions)
+    common = about(name, doc, figures, versions)
     table = Table("Figures", HEADER, [row(figure) for figure in common["figures"]])
     print("\n\n".join(to_screen(block) for block in (table, *blocks) if isinstance(block, Table)))
-    content = rounded({**details, **common})
+    content = rounded({**details, **common, "plots": {block.name: block.description for block in blocks if isinstance(block, Plot)}})
     for block in blocks:
         if isinstance(block, Plot):
             write_bytes(out / "plots" / f"{block.name}.png", plots.to_png(block.figure))
-    write_json(out / f"{name}.json", content)
-    write_text(out / f"{name}.md", to_markdown(Document(name, common["claim"], [table, *blocks, origin(common)])))
+    stem = f"{name}_{variant}" if variant else name
+    write_json(out / f"{stem}.json", content)
+    write_text(out / f"{stem}.md", to_markdown(Document(stem, common["claim"], [table, *blocks, origin(common)])))
     print(json.dumps(content))
     return int(any(figure.reached is False for figure in figures))
 
@@ -145,6 +157,11 @@ def command(name: str, arguments: Sequence[str]) -> str:
         else:
             words.append(option + equals + value)
     return " ".join(words)
+
+
+def slug(config: str) -> str:
+    """A config and its argument as part of a file's name: text.py:teacher=minilm -> text_teacher_minilm."""
+    return re.sub(r"\W+", "_", config.replace(".py", ""))
 
 
 def peer_versions(python: str, *packages: str) -> dict[str, str]:

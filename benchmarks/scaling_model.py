@@ -7,13 +7,14 @@ Command: python -m benchmarks.scaling_model   (half a minute; nothing is trained
 """
 
 import argparse
-import json
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.record import Figure, add_out, keep
 from jaxkd import students
 from jaxkd.lelp.moments import BLOCK_ROWS, BUFFER_BYTES, MIN_BLOCK_ROWS
 from jaxkd.models.bert import BertConfig, SentenceClassifier
@@ -233,11 +234,12 @@ def moments(machine: Machine, rows: float, dim: int, classes: int, devices_used:
 
 
 def main() -> None:
-    """Prints both tables and one JSON line."""
+    """Prints both tables, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, default=1e9)
     parser.add_argument("--dim", type=int, default=4096)
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 20, 100])
+    add_out(parser)
     settings = parser.parse_args()
     steps = [step(student, machine) for student in STUDENTS for machine in (V5E, H100)]
     print("A model, not a measurement. One training step, milliseconds:")
@@ -261,7 +263,12 @@ def main() -> None:
         print(f"{row['machine']:12}{numbers}" + "".join(f"{row['seconds'][name]:>11.3f}" for name in columns) + f"  {note}")
     first = fits[0]
     print(f"{first['read_tb']:.1f} TB read once; {first['pflop_symmetric']:.1f} PFLOP as a symmetric update, {first['pflop_done']:.1f} as XLA's product")
-    print(json.dumps({"benchmark": "scaling_model", "model": True, "steps": steps, "moments": fits}))
+    figures = [Figure(f"{row['student']} on {row['machine']}: a step", 1e3 * row["seconds"]["step"], "ms") for row in steps]
+    figures += [
+        Figure(f"moments of {row['classes']} classes, {row['devices_used']} devices of {row['machine']}: {row['slowest']}", max(row["seconds"].values()), "s")
+        for row in fits
+    ]
+    sys.exit(keep("scaling_model", __doc__ or "", figures, {"model": True, "steps": steps, "moments": fits}, settings.out))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Command: python -m benchmarks.store_gather   (2 cores: about a minute, 400 MB of
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.record import Figure, add_out, keep
 from jaxkd.embeddings import EmbeddingStore
 
 FLOOR = 20.0
@@ -61,23 +61,25 @@ def measure(folder: Path, examples: int, dim: int, batch_size: int, batches: int
 
 
 def main() -> None:
-    """Prints the table and the JSON line."""
+    """Measures, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--batches", type=int, default=50)
     parser.add_argument("--shard_rows", type=int, default=4096)
+    add_out(parser)
     settings = vars(parser.parse_args())
+    out = settings.pop("out")
     with tempfile.TemporaryDirectory(prefix="jaxkd-store-") as folder:
         times = measure(Path(folder), **settings)
-    ratio = times["files_ms"] / times["store_ms"]
-    print(f"{'way':<26}{'ms per batch':>14}")
-    print(f"{'store.gather':<26}{times['store_ms']:>14.3f}")
-    print(f"{'one .npy file per id':<26}{times['files_ms']:>14.3f}")
-    print(f"ratio {ratio:.1f} (floor {FLOOR:g}); opening the store {times['open_ms']:.1f} ms")
-    print(json.dumps({"benchmark": "store_gather", **settings, **times, "ratio": ratio, "floor": FLOOR, "reached": ratio >= FLOOR}))
-    sys.exit(ratio < FLOOR)
+    figures = [
+        Figure("files / store", times["files_ms"] / times["store_ms"], at_least=FLOOR),
+        Figure("store.gather", times["store_ms"], "ms a batch"),
+        Figure("one .npy file per id", times["files_ms"], "ms a batch"),
+        Figure("opening the store", times["open_ms"], "ms"),
+    ]
+    sys.exit(keep("store_gather", __doc__ or "", figures, settings, out))
 
 
 if __name__ == "__main__":

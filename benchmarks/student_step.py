@@ -296,7 +296,7 @@ def main() -> None:
     details["floors"] = floors(seconds, kind) if "product" in settings.parts else {}
     blocks = [*tables(seconds, details), Text("On other devices", [ELSEWHERE])]
     peer = peer_versions(settings.peer_python, "torch")
-    sys.exit(keep("student_step", __doc__ or "", figures, details, settings.out, blocks=blocks, **peer))
+    sys.exit(keep("student_step", __doc__ or "", figures, details, settings.out, blocks=blocks, versions=peer))
 
 
 if __name__ == "__main__":

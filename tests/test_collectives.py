@@ -118,9 +118,10 @@ for own in (devices.by_rows(spectrum), spectrum):
 
 
 @pytest.mark.slow
-def test_parameters_and_vectors_cross_once_and_nothing_grows_faster_than_the_batch(text_inputs):
+def test_parameters_and_vectors_cross_once_and_nothing_grows_faster_than_the_batch(text_inputs, tmp_path):
     coupled = "text.py:method=east,runlocal"
-    lines = on_four_devices("-m", "benchmarks.collectives", "--devices", "8", "--experiments", "text.py:method=lelp,runlocal", coupled)
+    arguments = ("--devices", "8", f"--out={tmp_path}", "--experiments", "text.py:method=lelp,runlocal", coupled)
+    lines = on_four_devices("-m", "benchmarks.collectives", *arguments)
     rows = json.loads(lines[-1])["rows"]
     assert [row["rows"] for row in rows] == [32, 64] * 4
     for small, large in zip(rows[::2], rows[1::2], strict=True):

@@ -83,7 +83,7 @@ def test_a_table_lists_the_sources_and_the_days_that_its_runs_were_begun_with(tm
     write_json(tmp_path / "environment.json", {"platform": "Linux", "python": "3.11", "versions": {"jax": "0.10.2", SOURCE: "cccccccccccc"}})
     report = {"rows": [], "clips": {"test": 4}, "runs": [{"workdir": f"../runs/{name}"} for name in begun]}
     (tmp_path / config.compare.name).mkdir()
-    grids.write_results(config, report, tmp_path, "table", "a command", tmp_path / "out")
+    grids.write_results(config, report, tmp_path, "table", "A claim.", "east", tmp_path / "out")
     kept, table = read_json(tmp_path / "out" / "table.json"), (tmp_path / "out" / "table.md").read_text()
     assert kept["versions"] == {"jax": "0.10.2", SOURCE: ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "not kept"]}
     assert kept["runs begun on"] == ["2026-11-25", "2026-11-26", "not kept"]

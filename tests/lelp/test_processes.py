@@ -31,7 +31,7 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_job_finds_the_subspaces_of_one_process_and_of_float64(tmp_path):
     sizes = ("--rows", "9000", "--dim", "24", "--classes", "2", "--subclasses", "3", "--processes", "2")
-    command = [sys.executable, "-m", "benchmarks.lelp_processes", "--workdir", str(tmp_path), *sizes]
+    command = [sys.executable, "-m", "benchmarks.lelp_processes", "--workdir", str(tmp_path), f"--out={tmp_path}", *sizes]
     result = subprocess.run(command, cwd=ROOT, env=user_environment(), check=True, stdout=subprocess.PIPE, text=True)
     figures = json.loads(result.stdout.splitlines()[-1])
     assert [one["rows"] for one in figures["job"]] == [4096 + 9000 - 2 * 4096, 4096]
