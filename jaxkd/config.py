@@ -167,7 +167,7 @@ def default_config() -> ml_collections.ConfigDict:
             "null_space": "rows",
             "rotation": "haar",
             "scale": "class",
-            "solver": "covariance",
+            "solver": "auto",
             "classes_from": "label",
             "simplex": False,
             "weight": 1.0,

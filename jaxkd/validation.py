@@ -74,7 +74,7 @@ _CHOICES = {
     "lelp.null_space": ("rows", "differences", "off"),
     "lelp.rotation": ("haar", "equal", "off"),
     "lelp.scale": ("class", "whiten", "off"),
-    "lelp.solver": ("covariance", "svd"),
+    "lelp.solver": ("auto", "covariance", "svd", "randomized"),
     "lelp.classes_from": ("label", "teacher"),
     "lelp.temperature_on": ("both", "teacher"),
     "crd.form": ("memory", "in_batch"),

@@ -9,11 +9,13 @@ from jaxkd.lelp.labels import fit_label_subspaces
 from jaxkd.lelp.loss import fold_label_logits, fold_logits, multilabel_pseudo_class_loss, pseudo_class_loss, serving_logits
 from jaxkd.lelp.moments import ClassMoments, class_moments, merge_processes
 from jaxkd.lelp.null_space import full_rank, require_room
+from jaxkd.lelp.passes import Again
 from jaxkd.lelp.splits import agglomerative, kmeans, oracle, permuted, tsne_kmeans, uniform
-from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_subspaces, random_subspaces, subspaces_from_moments
+from jaxkd.lelp.subspaces import Subspaces, classes_of_rows, fit_subspaces, random_subspaces, solver_for, subspaces_from_moments
 from jaxkd.lelp.targets import joint_probs, project_coordinates, pseudo_class_probs, subclass_probs
 
 __all__ = [
+    "Again",
     "ClassMoments",
     "Subspaces",
     "agglomerative",
@@ -38,6 +40,7 @@ __all__ = [
     "require_room",
     "save_subspaces",
     "serving_logits",
+    "solver_for",
     "subclass_probs",
     "subspaces_from_moments",
     "tsne_kmeans",

@@ -13,7 +13,7 @@ from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, w
 from jaxkd.lelp.subspaces import Subspaces
 
 FORMAT = "jaxkd-subspaces"
-VERSION = 1
+VERSION = 2
 ARRAYS = "subspaces.npz"
 MANIFEST = "subspaces.json"
 

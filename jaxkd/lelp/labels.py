@@ -1,5 +1,6 @@
 """The multi-label form of LELP's subspaces: each label is two classes, absent and present, with subclasses of their own."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxkd.errors import ConfigError, DataError, require_count, unknown_name
 from jaxkd.lelp.moments import class_moments
 from jaxkd.lelp.null_space import pair_kernel, require_kernel
+from jaxkd.lelp.passes import Again
 from jaxkd.lelp.subspaces import Subspaces, fit_subspaces, random_subspaces
 from jaxkd.types import Array
 
@@ -110,7 +112,7 @@ def fit_label_subspaces(
     options |= {"num_subclasses": num_subclasses, "classifier_kernel": classifier_kernel, "kernel_classes": 2 * num_labels}
     found = []
     for label in range(num_labels):
-        rows, own = _rows_of_label(batches, names, label), None if key is None else jax.random.fold_in(key, label)
+        rows, own = Again(functools.partial(_rows_of_label, batches, names, label)), None if key is None else jax.random.fold_in(key, label)
         if directions == "random":
             assert own is not None
             found.append(random_subspaces(class_moments(rows, num_classes=2), key=own, **options))

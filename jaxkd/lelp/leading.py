@@ -34,18 +34,39 @@ def leading_eigenvectors(product: Callable[[np.ndarray], np.ndarray], dim: int, 
       Eigenvalues, descending, [k], and orthonormal columns [D, k]; None if TOLERANCE was not reached in CYCLES spaces.
     """
     width = max(2 * wanted, MIN_WIDTH)
-    rng = np.random.default_rng(0)
+    rng, width = np.random.default_rng(0), block_width(wanted)
     vectors = np.linalg.qr(rng.standard_normal((dim, width)))[0]
     for _ in range(CYCLES):
-        basis, image = _krylov_space(product, vectors, rng)
-        values, turn = np.linalg.eigh(basis.T @ image)
-        values, turn = values[::-1][:width], turn[:, ::-1][:, :width]
-        vectors = basis @ turn
-        residual = np.linalg.norm(image @ turn[:, :wanted] - vectors[:, :wanted] * values[:wanted])
+        values, vectors, residual = ritz(*_krylov_space(product, vectors, rng), width, wanted)
         gap = max(values[wanted - 1] - values[wanted], EQUAL * values[0])
         if residual <= max(TOLERANCE * gap, ROUNDING * trace):
             return values[:wanted], vectors[:, :wanted]
     return None
+
+
+def block_width(wanted: int) -> int:
+    """Vectors that are multiplied at a time to find the `wanted` leading ones."""
+    return max(2 * wanted, MIN_WIDTH)
+
+
+def ritz(basis: np.ndarray, image: np.ndarray, kept: int, wanted: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """What the span of an orthonormal Q = `basis` [D, m] tells of A, with A Q = `image`.
+
+    Returns:
+      The `kept` largest Ritz values, descending, their vectors [D, kept], and the Frobenius norm of the residual of the first `wanted`.
+    """
+    values, turn = np.linalg.eigh(basis.T @ image)
+    values, turn = values[::-1][:kept], turn[:, ::-1][:, :kept]
+    vectors = basis @ turn
+    return values, vectors, float(np.linalg.norm(image @ turn[:, :wanted] - vectors[:, :wanted] * values[:wanted]))
+
+
+def next_block(known: np.ndarray, last: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Orthonormal vectors [D, k] beside the orthonormal columns of `known` [D, m], so that both together span `last` [D, k] too."""
+    new, upper = np.linalg.qr(last - known @ (known.T @ last))
+    rounding = np.abs(np.diagonal(upper)) <= NOTHING_NEW * np.linalg.norm(last)
+    new[:, rounding] = rng.standard_normal((len(new), int(rounding.sum())))
+    return np.linalg.qr(new - known @ (known.T @ new))[0]
 
 
 def _krylov_space(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -55,10 +76,6 @@ def _krylov_space(product: Callable[[np.ndarray], np.ndarray], start: np.ndarray
     image = np.empty_like(basis)
     basis[:, :width], image[:, :width] = start, product(start)
     for done in range(width, basis.shape[1], width):
-        last, known = image[:, done - width : done], basis[:, :done]
-        new, upper = np.linalg.qr(last - known @ (known.T @ last))
-        rounding = np.abs(np.diagonal(upper)) <= NOTHING_NEW * np.linalg.norm(last)
-        new[:, rounding] = rng.standard_normal((dim, int(rounding.sum())))
-        new = np.linalg.qr(new - known @ (known.T @ new))[0]
+        new = next_block(basis[:, :done], image[:, done - width : done], rng)
         basis[:, done : done + width], image[:, done : done + width] = new, product(new)
     return basis, image

@@ -33,15 +33,19 @@ class PrincipalDirections(NamedTuple):
       mean: float64 [D].
       variances: along the directions, descending, float64 [k]; k is at most what was asked for, the rank, or count - 1.
       vectors: orthonormal columns, float64 [D, k].
+      sine: bound of the sine of the largest angle between their span and that of the exact ones; 0 if no more than rounding is between them.
     """
 
     count: int
     mean: np.ndarray
     variances: np.ndarray
     vectors: np.ndarray
+    sine: float = 0.0
 
 
-def _select(count: int, mean: np.ndarray, variances: np.ndarray, vectors: np.ndarray, total: float, wanted: int, basis: np.ndarray) -> PrincipalDirections:
+def select_directions(
+    count: int, mean: np.ndarray, variances: np.ndarray, vectors: np.ndarray, total: float, wanted: int, basis: np.ndarray
+) -> PrincipalDirections:
     """The leading directions that count, cleaned of what rounding left of the classifier's, their largest component positive."""
     rank = int(np.sum(variances > RANK_TOLERANCE * total))
     kept = min(wanted, rank, count - 1)
@@ -98,7 +102,7 @@ def from_covariance(moments: ClassMoments, basis: np.ndarray, wanted: int) -> li
     for c, (count, mean, m2) in enumerate(zip(moments.count, moments.mean, moments.m2, strict=True)):
         scatter, degrees = np.asarray(m2, np.float64), max(int(count) - 1, 1)
         values, vectors = _eigenvectors(scatter, basis, wanted, c)
-        found.append(_select(int(count), np.asarray(mean, np.float64), values / degrees, vectors, float(np.trace(scatter)) / degrees, wanted, basis))
+        found.append(select_directions(int(count), np.asarray(mean, np.float64), values / degrees, vectors, float(np.trace(scatter)) / degrees, wanted, basis))
     return found
 
 
@@ -133,7 +137,7 @@ def from_rows(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: n
         padded = np.pad(unit.astype(np.float32), ((0, -len(unit) % ROWS_MULTIPLE), (0, 0)))
         _, singular, vectors = jnp.linalg.svd(padded, full_matrices=False)
         variances = np.square(np.asarray(singular, np.float64)) * total
-        found.append(_select(int(count), mean, variances, np.asarray(vectors).T, total, wanted, basis))
+        found.append(select_directions(int(count), mean, variances, np.asarray(vectors).T, total, wanted, basis))
     return found
 
 

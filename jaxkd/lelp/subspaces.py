@@ -6,6 +6,7 @@ each class; fewer subclasses, not random directions, where a class has too few d
 of labelled rows alone, give only those.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,12 +16,15 @@ import numpy as np
 from jaxkd.errors import ConfigError, DataError, require_count, unknown_name
 from jaxkd.lelp.moments import ClassMoments, class_moments, require_width
 from jaxkd.lelp.null_space import null_basis, project_out, require_room
+from jaxkd.lelp.passes import from_passes
 from jaxkd.lelp.principal import PrincipalDirections, from_covariance, from_rows, require_every_class
 from jaxkd.lelp.rotation import ROTATIONS, coordinate_map
 from jaxkd.types import Array
 
 SCALES = ("class", "whiten", "off")
-SOLVERS = ("covariance", "svd")
+SOLVERS = ("auto", "covariance", "svd", "randomized")
+WIDE_DIM = 8192
+"""Up to it the second moments of the classes are formed, unless another solver is named."""
 CLASS_SOURCES = ("label", "teacher")
 
 
@@ -37,6 +41,8 @@ class Subspaces(NamedTuple):
       eigenvalues: variances along the principal directions (divisor count - 1), descending, 0 where there is none, float32 [C, S].
       counts: rows of each class, int64 [C].
       valid: subclasses that exist, a leading run of True for each class, bool [C, S].
+      sine: bound of the sine of the largest angle between the span of a class's directions and that of the exact ones of the same rows, measured by
+        solver="randomized"; 0 for the others, which leave no more than rounding; float32 [C].
       null_basis: orthonormal basis U of the directions left out, float32 [D, r].
     """
 
@@ -46,6 +52,7 @@ class Subspaces(NamedTuple):
     eigenvalues: Array
     counts: Array
     valid: Array
+    sine: Array
     null_basis: Array
 
 
@@ -71,7 +78,8 @@ def _assemble(found: list[PrincipalDirections], maps: list[np.ndarray], *, num_s
         eigenvalues[c, : len(principal.variances)] = principal.variances
         valid[c, : max(used, 1)] = True
     mean, counts = np.stack([one.mean for one in found]), np.array([one.count for one in found], np.int64)
-    return Subspaces(mean.astype(np.float32), directions, scales, eigenvalues, counts, valid, basis.astype(np.float32))
+    sine = np.array([one.sine for one in found], np.float32)
+    return Subspaces(mean.astype(np.float32), directions, scales, eigenvalues, counts, valid, sine, basis.astype(np.float32))
 
 
 def _require_options(num_subclasses: int, rotation: str, scale: str, simplex: bool) -> None:
@@ -131,7 +139,7 @@ def fit_subspaces(
     simplex: bool = False,
     kernel_classes: int | None = None,
     key: jax.Array | None,
-    solver: str = "covariance",
+    solver: str = "auto",
 ) -> Subspaces:
     """Finds, for each class, the S directions of largest variance among those that the teacher's classifier does not read (arXiv 2409.20449, step A).
 
@@ -148,7 +156,8 @@ def fit_subspaces(
       simplex: take S - 1 directions times the simplex frame, so that the softmax over S subclasses loses none of them.
       kernel_classes: classes that the kernel has columns of, where the rows are of some of them only; None = C.
       key: random key of the Haar rotations; None is enough for the others.
-      solver: "covariance" = one pass, constant memory; "svd" = keeps the rows.
+      solver: "covariance" = one pass, memory C D^2; "svd" = keeps the rows; "randomized" = several passes, memory C D S, with the error that is left
+        (`Subspaces.sine`); "auto" = "covariance" up to D = 8192, else "randomized".
 
     Returns:
       Subspaces. A class with fewer than S + 1 rows, or variance in fewer than S directions, has fewer subclasses, at least one.
@@ -157,8 +166,7 @@ def fit_subspaces(
       ConfigError: an unknown option, C or S that is not an integer of at least 1, a kernel of the wrong shape, more directions than the null space has.
       DataError: a class without rows; rows of another width, classes out of range, values that are not finite.
     """
-    if solver not in SOLVERS:
-        raise unknown_name("solver", solver, SOLVERS)
+    batches, solver = _chosen(batches, solver)
     if solver == "covariance":
         return subspaces_from_moments(
             class_moments(batches, num_classes=num_classes),
@@ -173,12 +181,35 @@ def fit_subspaces(
         )
     _require_options(num_subclasses, rotation, scale, simplex)
     require_count("num_classes", num_classes)
-    batches = list(batches)
-    if not batches:
+    batches = list(batches) if solver == "svd" else batches
+    first = next(iter(batches), None)
+    if first is None:
         raise DataError("no embeddings were given: subspaces need at least one batch.")
-    wanted, dim = num_subclasses - simplex, require_width(batches[0][0])
+    wanted, dim = num_subclasses - simplex, require_width(first[0])
     basis = _basis_with_room(classifier_kernel, null_space, num_classes=kernel_classes or num_classes, dim=dim, num_directions=wanted)
-    return _rotated(from_rows(batches, num_classes, basis, wanted), basis, num_subclasses, rotation, scale, simplex, key)
+    found = (from_rows if solver == "svd" else from_passes)(batches, num_classes, basis, wanted)
+    return _rotated(found, basis, num_subclasses, rotation, scale, simplex, key)
+
+
+def solver_for(solver: str, dim: int) -> str:
+    """The solver that a name stands for with embeddings of D dimensions.
+
+    Raises:
+      ConfigError: an unknown name.
+    """
+    if solver not in SOLVERS:
+        raise unknown_name("solver", solver, SOLVERS)
+    return solver if solver != "auto" else "covariance" if dim <= WIDE_DIM else "randomized"
+
+
+def _chosen(batches: Iterable[tuple[Array, Array]], solver: str) -> tuple[Iterable[tuple[Array, Array]], str]:
+    """The batches, all of them still, and the solver for their width."""
+    if solver != "auto":
+        return batches, solver_for(solver, 0)
+    again = iter(batches) is not batches
+    first = next(iterator := iter(batches), None)
+    dim = 0 if first is None else require_width(first[0])
+    return (batches if again or first is None else itertools.chain([first], iterator)), solver_for(solver, dim)
 
 
 def random_subspaces(

@@ -18,7 +18,7 @@ from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings, mean_embeddi
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 from jaxkd.hosts import all_true, exclusive_to_job, index
-from jaxkd.lelp import splits
+from jaxkd.lelp import passes, splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
 from jaxkd.training.label_subclasses import fit_labels
@@ -26,7 +26,7 @@ from jaxkd.training.moments_in_parts import moments_in_parts
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.types import Table
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CLUSTERED = {"kmeans": splits.kmeans, "agglomerative": splits.agglomerative, "tsne_kmeans": splits.tsne_kmeans}
 
 
@@ -67,28 +67,33 @@ def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identi
         np.save(temporary / "probs.npy", probs.astype(np.float32), allow_pickle=False)
         if subspaces is not None:
             save_subspaces(temporary / "subspaces", subspaces, identity=identity)
-        manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "fewer": _fewer(subspaces, prepared)}
+        manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "notes": _notes(subspaces, prepared)}
         write_json(temporary / "manifest.json", manifest)
     shutil.rmtree(parts, ignore_errors=True)
 
 
 def subclass_notes(config: Any, prepared: Prepared, cache_dir: Path) -> dict[str, str]:
-    """What the report says of `prepared.targets`, found in the cache: which classes, or sides of a label, have fewer than `config.lelp.subclasses`."""
+    """What the report says of `prepared.targets`, found in the cache.
+
+    Which classes, or sides of a label, have fewer than `config.lelp.subclasses`, and the error of directions that the solver "randomized" did not find closer.
+    """
     if prepared.targets is None:
         return {}
-    fewer = read_json(_folder(config, _identity(config, prepared), cache_dir) / "manifest.json")["fewer"]
-    return {"too few rows or too little variance for all subclasses": fewer} if fewer else {}
+    return read_json(_folder(config, _identity(config, prepared), cache_dir) / "manifest.json")["notes"]
 
 
-def _fewer(subspaces: lelp.Subspaces | None, prepared: Prepared) -> str:
-    """The classes, or sides of a label, with fewer than S subclasses: "violin present: 4 of 10; harp present: 1 of 10"; "" for none."""
+def _notes(subspaces: lelp.Subspaces | None, prepared: Prepared) -> dict[str, str]:
+    """The classes, or sides of a label, with fewer than S subclasses: "violin present: 4 of 10; harp present: 1 of 10"; the error, if it is not small."""
     if subspaces is None:
-        return ""
+        return {}
     names = prepared.dataset.classes
     if prepared.dataset.task == "multilabel":
         names = [f"{name} {side}" for name in names for side in ("absent", "present")]
     counts, subclasses = subspaces.valid.sum(axis=1).tolist(), subspaces.valid.shape[1]
-    return "; ".join(f"{name}: {count} of {subclasses}" for name, count in zip(names, counts, strict=True) if count < subclasses)
+    fewer = "; ".join(f"{name}: {count} of {subclasses}" for name, count in zip(names, counts, strict=True) if count < subclasses)
+    notes = {"too few rows or too little variance for all subclasses": fewer} if fewer else {}
+    sine = float(np.max(subspaces.sine))
+    return notes | ({"directions": f"known up to an angle of sine {sine:.2g}"} if sine > passes.SINE else {})
 
 
 def _folder(config: Any, identity: dict[str, Any], cache_dir: Path) -> Path:
@@ -165,6 +170,7 @@ def _subspaces(config: Any, prepared: Prepared, classes: np.ndarray, blocks: lis
     if config.method == "random_directions":
         return lelp.random_subspaces(moments(), **common)
     options = {**common, "rotation": settings.rotation, "simplex": settings.simplex}
-    if settings.solver == "covariance":
+    solver = lelp.solver_for(settings.solver, store.dim)
+    if solver == "covariance":
         return lelp.subspaces_from_moments(moments(), **options)
-    return lelp.fit_subspaces(batches(blocks), num_classes=num_classes, solver=settings.solver, **options)
+    return lelp.fit_subspaces(lelp.Again(lambda: batches(blocks)), num_classes=num_classes, solver=solver, **options)

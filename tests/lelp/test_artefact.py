@@ -68,7 +68,7 @@ def test_another_version_is_refused(saved):
     del content["digest"]
     content["version"] = 9
     (saved / "subspaces.json").write_text(json.dumps({**content, "digest": sha256_json(content)}))
-    with pytest.raises(ArtefactError, match="version 9; this jaxkd reads jaxkd-subspaces version 1"):
+    with pytest.raises(ArtefactError, match="version 9; this jaxkd reads jaxkd-subspaces version 2"):
         load_subspaces(saved)
 
 

@@ -50,7 +50,7 @@ def null_projection(kernel: np.ndarray) -> np.ndarray:
     return basis @ basis.T
 
 
-@pytest.mark.parametrize("solver", ["covariance", "svd"])
+@pytest.mark.parametrize("solver", ["covariance", "svd", "randomized"])
 def test_digits_agree_with_pca_of_scikit_learn(solver):
     """The binary task even / odd on the pixels; the mean is not small against the spread."""
     digits = load_digits()
@@ -67,7 +67,7 @@ def test_digits_agree_with_pca_of_scikit_learn(solver):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-@pytest.mark.parametrize("solver", ["covariance", "svd"])
+@pytest.mark.parametrize("solver", ["covariance", "svd", "randomized"])
 @pytest.mark.parametrize("null", ["rows", "differences"])
 def test_projected_subspace_agrees_with_float64(offset, solver, null):
     embedding, labels = mixture(offset=offset)
@@ -160,7 +160,7 @@ def test_kernel_of_less_than_full_rank():
     np.testing.assert_allclose(np.einsum("dk,cds->cks", kernel, subspaces.directions), 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["covariance", "svd"])
+@pytest.mark.parametrize("solver", ["covariance", "svd", "randomized"])
 @pytest.mark.parametrize("simplex", [False, True])
 def test_small_and_flat_classes_have_fewer_subclasses(solver, simplex):
     """Class 0 has one row, class 1 three, class 2 many copies of two rows, class 3 enough."""
@@ -253,7 +253,7 @@ def test_classes_of_rows():
         (ConfigError, dict(null_space="row"), "Did you mean 'rows'"),
         (ConfigError, dict(rotation="hair"), "Did you mean 'haar'"),
         (ConfigError, dict(scale="classes"), "Did you mean 'class'"),
-        (ConfigError, dict(solver="qr"), "Valid: covariance, svd"),
+        (ConfigError, dict(solver="qr"), "Valid: auto, covariance, randomized, svd"),
         (ConfigError, dict(simplex=True, scale="whiten"), "simplex"),
         (ConfigError, dict(key=None), "pass key"),
         (DataError, dict(labels=LABELS % 2), "no row belongs to class 2 of 3"),
@@ -261,7 +261,7 @@ def test_classes_of_rows():
         (DataError, dict(embedding=np.where(np.arange(D) == 5, np.nan, EMBEDDING)), "NaN"),
     ],
 )
-@pytest.mark.parametrize("solver", ["covariance", "svd"])
+@pytest.mark.parametrize("solver", ["covariance", "svd", "randomized"])
 def test_bad_input_is_refused_by_name(error, options, message, solver):
     with pytest.raises(error, match=message):
         fit(**{"solver": solver} | options)

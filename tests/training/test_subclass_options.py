@@ -5,9 +5,10 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from jaxkd.config import default_config
+from jaxkd.lelp import passes
 from jaxkd.lelp import subspaces as fits
 from jaxkd.lelp.artefact import load_subspaces
-from jaxkd.training.subclasses import subclass_targets
+from jaxkd.training.subclasses import subclass_notes, subclass_targets
 from tests.training.few_rows import ROWS, few_rows
 
 OF_ALL = {"lelp.subclass_temperature": 0.5, "lelp.null_space": "off", "lelp.scale": "off", "lelp.classes_from": "teacher", "lelp.subclasses": 3, "seed": 1}
@@ -40,14 +41,29 @@ def test_an_option_changes_the_targets_and_their_folder(prepared, tmp_path, meth
 
 
 def test_the_solver_is_the_one_that_is_named(prepared, tmp_path, monkeypatch):
-    solved, from_rows = [], fits.from_rows
-    monkeypatch.setattr(fits, "from_rows", lambda *arguments: solved.append(True) or from_rows(*arguments))
+    solved: list[str] = []
+    solvers = {name: getattr(fits, name) for name in ("from_covariance", "from_rows", "from_passes")}
+    for name in solvers:
+        monkeypatch.setattr(fits, name, lambda *arguments, name=name: solved.append(name) or solvers[name](*arguments))
     covariance = subclass_targets(_config("lelp"), prepared, tmp_path).values
-    assert not solved
-    svd = subclass_targets(_config("lelp", **{"lelp.solver": "svd"}), prepared, tmp_path).values
-    assert solved
-    assert len(list((tmp_path / "subclasses").iterdir())) == 2
-    np.testing.assert_allclose(svd, covariance, atol=1e-3)
+    assert set(solved) == {"from_covariance"}
+    for solver, name in (("svd", "from_rows"), ("randomized", "from_passes")):
+        solved.clear()
+        values = subclass_targets(_config("lelp", **{"lelp.solver": solver}), prepared, tmp_path).values
+        assert set(solved) == {name}
+        np.testing.assert_allclose(values, covariance, atol=1e-3)
+    assert len(list((tmp_path / "subclasses").iterdir())) == 3
+
+
+def test_a_width_beyond_the_moments_is_fitted_by_passes_and_their_error_is_noted(prepared, tmp_path, monkeypatch):
+    targets = subclass_targets(_config("lelp"), prepared, tmp_path)
+    assert "directions" not in subclass_notes(_config("lelp"), prepared._replace(targets=targets), tmp_path)
+    monkeypatch.setattr(fits, "WIDE_DIM", 1)
+    monkeypatch.setattr(passes, "SINE", -1.0)
+    monkeypatch.setattr(passes, "PASSES", 1)
+    targets = subclass_targets(_config("lelp"), prepared, tmp_path / "wide")
+    note = subclass_notes(_config("lelp"), prepared._replace(targets=targets), tmp_path / "wide")["directions"]
+    assert note == f"known up to an angle of sine {_subspaces(tmp_path / 'wide').sine.max():.2g}"
 
 
 def test_random_directions_span_something_else_in_the_same_null_space(prepared, tmp_path):
