@@ -37,6 +37,7 @@ from jaxkd.data.transforms import audio_transform, mixup
 from jaxkd.embeddings import EmbeddingStore
 from jaxkd.frontend import EAST_OPENMIC
 from jaxkd.losses import EAST_EPS, align_time, distance_correlation_loss
+from jaxkd.memory import keep_freed
 from jaxkd.methods.method import Context
 from jaxkd.models.convolution import convolve
 from jaxkd.parallel import Devices, row_keys
@@ -178,6 +179,7 @@ def timed(call: Callable[[], Any], calls: int) -> dict[str, float]:
 
 def serve(folder: Path) -> None:
     """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
+    keep_freed()
     calls = parts(write_clips(folder))
     for line in sys.stdin:
         part, count = line.split()

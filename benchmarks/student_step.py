@@ -27,6 +27,7 @@ import optax
 from benchmarks.east_step import compared, timed
 from benchmarks.record import Figure, add_out, keep, peer_versions
 from jaxkd import students
+from jaxkd.memory import keep_freed
 from jaxkd.models.batch_norm import BatchNorm
 from jaxkd.models.convolution import convolve
 from jaxkd.models.depthwise import depthwise_conv
@@ -189,6 +190,7 @@ def build(part: str) -> Callable[[], Any]:
 
 def serve() -> None:
     """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
+    keep_freed()
     built: dict[str, Callable[[], Any]] = {}
     for line in sys.stdin:
         part, calls = line.split()

@@ -16,7 +16,23 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxkd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    ("config", "recipes", "members", "validation", "workdir", "types", "errors", "plugins", "files", "progress", "parallel", "collectives", "hosts", "watch"),
+    (
+        "config",
+        "recipes",
+        "members",
+        "validation",
+        "workdir",
+        "types",
+        "errors",
+        "plugins",
+        "files",
+        "progress",
+        "parallel",
+        "collectives",
+        "hosts",
+        "watch",
+        "memory",
+    ),
     ("losses", "metrics", "frontend", "torch_start"),
     ("lelp", "compression", "models", "data"),
     ("methods", "students", "teachers"),
