@@ -2,6 +2,7 @@
 
 The claims: from memory at most 1.25 times the time of the bare float32 products of the same rows, from a store at most 1.5 times; sine of the largest principal
 angle to float64 below 1e-4, also with a mean 1,000 times the spread; extra memory that does not grow with the rows; time that grows with the rows and with D^2.
+At 10,000 x 16,384, by passes over the rows, the bound that the fit measures of its own error holds and is below 1e-4, in less time than the bare products.
 
 The bare products are the faster of NumPy's x.T @ x and of BLAS's symmetric updates into one matrix that stays, half the multiplications of a full product each;
 nothing is grouped, converted, centred, summed or decomposed. The stores are read as a run reads them: out of the page cache, and ("disk") after the system was
@@ -86,7 +87,7 @@ def batches(embedding: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndar
 def fit(embedding: np.ndarray, labels: np.ndarray) -> Subspaces:
     """From memory."""
     sizes = {"num_classes": CLASSES, "num_subclasses": SUBCLASSES}
-    return fit_subspaces(batches(embedding, labels), **sizes, classifier_kernel=kernel(embedding.shape[1]), key=jax.random.key(0))
+    return fit_subspaces(list(batches(embedding, labels)), **sizes, classifier_kernel=kernel(embedding.shape[1]), key=jax.random.key(0))
 
 
 def fit_store(store: EmbeddingStore, labels: np.ndarray) -> Subspaces:
@@ -218,6 +219,31 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: [s / floor for s, floor in zip(values, floors, strict=True)] for name, values in seconds.items() if name not in FLOORS}
 
 
+def wide(rows: int, dim: int) -> tuple[list[Figure], dict[str, float]]:
+    """Of the fit by passes: its time, and the error that it measures beside the true one, from the eigenvectors of (H N)(H N)^T in float64 [n, n]."""
+    embedding, labels = mixture(rows, dim)
+    basis, ways = (
+        np.linalg.qr(kernel(dim))[0],
+        {"bare updates": functools.partial(symmetric_updates, embedding), "passes": functools.partial(fit, embedding, labels)},
+    )
+    fit(embedding[:BLOCK], labels[:BLOCK])
+    seconds = {name: min(values) for name, values in seconds_in_turns(2, {name: lambda run=run: run for name, run in ways.items()}).items()}
+    found, sines = fit(embedding, labels), []
+    for c, directions in enumerate(np.asarray(found.directions, np.float64)):
+        own = embedding[labels == c].astype(np.float64)
+        own -= own.mean(axis=0)
+        own -= (own @ basis) @ basis.T
+        vectors = scipy.linalg.eigh(own @ own.T, subset_by_index=(len(own) - SUBCLASSES, len(own) - 1))[1]
+        sines.append(np.sin(scipy.linalg.subspace_angles(directions, own.T @ vectors)).max())
+    size, bound = f"{rows:,} x {dim:,}", float(np.max(found.sine))
+    figures = [
+        Figure(f"passes, {size}: ratio", seconds["passes"] / seconds["bare updates"], at_most=1.0),
+        Figure(f"bound of the sine of the largest angle, D = {dim:,}", bound, at_most=ANGLE),
+        Figure("the sine itself", float(max(sines)), at_most=bound),
+    ]
+    return figures, seconds
+
+
 def asked(name: str) -> dict[str, float]:
     """The limit of a way's ratio, if it has one."""
     return {"at_most": LIMITS[name]} if name in LIMITS else {}
@@ -265,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=size_of, nargs="+", default=[(500_000, 768), (200_000, 4096)], metavar="ROWSxD")
     parser.add_argument("--dims", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="of the growth with D, 50,000 rows each")
+    parser.add_argument("--wide", type=size_of, default=(10_000, 16_384), metavar="ROWSxD", help="of the fit by passes: D above 8,192")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workdir", type=Path, default=Path("runs/lelp_subspaces"), help="folder of the stores, which are kept")
     parser.add_argument("--memory_of", type=int, default=0, help=argparse.SUPPRESS)
@@ -284,6 +311,8 @@ def main() -> None:
         figures += found
         table += [[name, size, f"{np.median(values):.2f}", f"{gflop / np.median(values):.0f}"] for name, values in seconds.items()]
         details["seconds"][size] = seconds
+    found, details["wide_seconds"] = wide(*settings.wide)
+    figures += found
     few, many = memory
     figures.append(Figure(f"extra memory at {many:,} less that at {few:,} rows", memory[many] - memory[few], "MB", at_most=GROWTH_MB))
     shares = [(first_rows // share, first_dim) for share in (8, 4, 2, 1)]
