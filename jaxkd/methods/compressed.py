@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxkd.compression import FIXED, Projection, TeacherTransformation
 from jaxkd.config import count_steps
@@ -26,6 +27,7 @@ class _Auxiliary(nn.Module):
     num_labels: int
     projection: Callable[[int], Projection] | None
     widths: tuple[int, ...]
+    log_odds: np.ndarray | None
 
     @nn.compact
     def __call__(self, outputs: StudentOutputs, batch: Batch) -> _Outputs:
@@ -34,7 +36,8 @@ class _Auxiliary(nn.Module):
         projection = self.projection(width) if self.projection and settings.transformation in FIXED else None
         parts = zip(_transformations(self.widths), split_widths(batch.embedding, self.widths), strict=True)
         compact = jnp.concatenate([TeacherTransformation(width, settings.transformation, projection, name=name)(part) for name, part in parts], axis=-1)
-        teacher_logits = nn.Dense(self.num_labels, kernel_init=TORCH_DEFAULT, name="head")(compact.mean(axis=1))
+        start = nn.initializers.zeros if settings.head_bias == "zero" or self.log_odds is None else nn.initializers.constant(self.log_odds)
+        teacher_logits = nn.Dense(self.num_labels, kernel_init=TORCH_DEFAULT, bias_init=start, name="head")(compact.mean(axis=1))
         return _Outputs(adapt(self.config, outputs, compact.shape[-1], (width,) * len(self.widths)), compact, teacher_logits)
 
 
@@ -62,6 +65,9 @@ def build(config: Any, context: Context) -> Method:
     With training="staged" the first `staged_steps` train transformation and head alone; then these are frozen, and the student starts, its learning rate
     warmed up anew. The student's side of a step of the first stage is computed and thrown away.
 
+    With head_bias="log_odds" the head starts at the frequencies of the training labels, and the transformation learns from what is left; from "zero" (as
+    torch's linear layers in EAsT's code nearly do) a head of rare labels first has to learn these, for which a short training may not suffice.
+
     Several teachers with `teacher.combine="separate"` have a transformation and a distance each, and share the head.
     """
     settings = config.compressed
@@ -79,9 +85,10 @@ def build(config: Any, context: Context) -> Method:
     return Method(
         losses,
         needs=("embedding",),
-        auxiliary=_Auxiliary(config, context.num_labels, context.projection, context.widths),
+        auxiliary=_Auxiliary(config, context.num_labels, context.projection, context.widths, context.log_odds),
         teacher_side=() if settings.shared_optimiser else (*_transformations(context.widths), "head"),
         teacher_first_steps=count_steps(settings.staged_steps, config.training.steps) if settings.training == "staged" else 0,
         compact=lambda auxiliary: auxiliary.compact,
+        head_logits=lambda auxiliary: auxiliary.teacher_logits,
         watched="student_loss",
     )

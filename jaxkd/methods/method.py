@@ -22,6 +22,7 @@ class Context(NamedTuple):
       num_subclasses: S, subclasses of each class of the precomputed targets.
       projection: f(width) -> the teacher transformation that is not trained but was drawn or fitted, where the config names one.
       widths: D of each of several teachers, whose embeddings stand side by side and are to have a distance each; () for one distance to all.
+      log_odds: logits that predict how often each label (its share among the known ones) or class occurs in the training split, float32 [K]; None for zeros.
     """
 
     task: str
@@ -30,6 +31,7 @@ class Context(NamedTuple):
     num_subclasses: int = 1
     projection: Callable[[int], Projection] | None = None
     widths: tuple[int, ...] = ()
+    log_odds: np.ndarray | None = None
 
 
 def _as_they_are(logits: Array) -> Array:
@@ -50,6 +52,7 @@ class Method:
       teacher_side: names of the auxiliary submodules that belong to the teacher's side.
       teacher_first_steps: steps in which the teacher's side alone is trained; afterwards it is frozen, and the student's side is trained. 0 = both at once.
       compact: from what the auxiliary module returned to the compact embedding [B, T, C], for the diagnostics of the report; None where there is none.
+      head_logits: the same to the logits [B, K] that the compact embedding is trained by; None where there are none.
       outputs_per_label: S, outputs of the student for each label.
       watched: the term whose validation value the plateau schedule and the early stop watch.
       label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
@@ -63,6 +66,7 @@ class Method:
     teacher_side: tuple[str, ...] = ()
     teacher_first_steps: int = 0
     compact: Callable[[Any], Array] | None = None
+    head_logits: Callable[[Any], Array] | None = None
     outputs_per_label: int = 1
     watched: str = "loss"
     label_logits: Callable[[Array], Array] = _as_they_are

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from jaxkd.models.frozen import convolve_in_dtype
 from jaxkd.types import Array
 
 Layer = Mapping[str, Array]
@@ -23,9 +24,7 @@ BATCH_NORM_EPSILON = 1e-5
 def _convolve(values: Array, layer: Layer) -> jax.Array:
     """Convolution, batch normalisation, ReLU: [P, T, F, in] -> [P, T, F, out]."""
     scale = layer["gamma"] / jnp.sqrt(layer["variance"] + BATCH_NORM_EPSILON)
-    convolved = jax.lax.conv_general_dilated(
-        values, layer["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST
-    )
+    convolved = convolve_in_dtype(values, layer["kernel"], "SAME")
     return jax.nn.relu(convolved * scale + (layer["beta"] - layer["mean"] * scale))
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxkd.models.frozen import convolve_in_dtype, multiply_in_dtype
 from jaxkd.types import Array
 
 Block = Mapping[str, Array]
@@ -56,14 +57,12 @@ def _normalise(values: Array, block: Block) -> jax.Array:
 
 def _convolve(values: Array, block: Block, padding: Literal["SAME", "VALID"]) -> jax.Array:
     """Convolution, ReLU, batch normalisation: [P, T, F, in] -> [P, T', F', out]."""
-    convolved = jax.lax.conv_general_dilated(
-        values, block["kernel"], (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST
-    )
+    convolved = convolve_in_dtype(values, block["kernel"], padding)
     return _normalise(jax.nn.relu(convolved + block["bias"]), block)
 
 
 def _dense(values: Array, block: Block) -> jax.Array:
-    return jnp.matmul(values, block["kernel"], precision=jax.lax.Precision.HIGHEST) + block["bias"]
+    return multiply_in_dtype(values, block["kernel"]) + block["bias"]
 
 
 def _pad_time(values: Array) -> jax.Array:

@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxkd.compression import label_share, singular_values
 from jaxkd.data.loader import eval_batches
 from jaxkd.hosts import shared_folder
 from jaxkd.losses import distance_correlation_sqr
+from jaxkd.metrics import multiclass_metrics, multilabel_metrics
 from jaxkd.parallel import to_host
 from jaxkd.training.checkpoint import Checkpoints
-from jaxkd.training.experiment import Assembly
+from jaxkd.training.experiment import Assembly, probabilities
 from jaxkd.training.prepared import Prepared
 from jaxkd.training.state import TrainState
 from jaxkd.types import Batch
@@ -28,8 +30,8 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
 
     Returns:
       "split", "rows", "distance_correlation": {"raw": of the student's features and the embedding, "compact": of them and the compact embedding}; with a
-      compact embedding also "label_share" and "chance_share" (see `jaxkd.compression.label_share`) and "singular_values" of each matrix of the
-      transformation, descending.
+      compact embedding also "label_share" and "chance_share" (see `jaxkd.compression.label_share`), "head": {"map" or "accuracy"} of the head that
+      trained it, and "singular_values" of each matrix of the transformation, descending.
 
     Raises:
       ArtefactError: the checkpoint is missing or damaged.
@@ -42,10 +44,12 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
     checkpoints.close()
     ids = prepared.dataset.splits[SPLIT]
     rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:MOST_ROWS])
-    features, raw, compact = _means_over_time(assembly, prepared, state, [ids[row] for row in rows], batch_size)
+    ids = [ids[row] for row in rows]
+    features, raw, *of_teacher = _means_over_time(assembly, prepared, state, ids, batch_size)
     found: dict[str, Any] = {"split": SPLIT, "rows": len(rows), "distance_correlation": {"raw": _correlation(features, raw)}}
-    if compact is None:
+    if not of_teacher:
         return found
+    compact, head_logits = of_teacher
     found["distance_correlation"]["compact"] = _correlation(features, compact)
     trained = to_host(state.params["auxiliary"])
     share, chance = label_share(compact, trained["head"]["kernel"], key=jax.random.key(0))
@@ -54,32 +58,44 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
         prefix = module.removeprefix("transformation").lstrip("_")
         for layer, values in singular_values({"params": trained[module]}).items():
             of_layers[f"teacher {prefix}, {layer}" if prefix else layer] = np.asarray(values).tolist()
-    return found | {"label_share": float(share), "chance_share": float(chance), "singular_values": of_layers}
+    return found | {
+        "label_share": float(share),
+        "chance_share": float(chance),
+        "head": _head_score(prepared.dataset, ids, head_logits),
+        "singular_values": of_layers,
+    }
+
+
+def _head_score(dataset: Any, ids: list[str], logits: np.ndarray) -> dict[str, float]:
+    """What the head on the compact embedding reaches itself: mean average precision of many labels, accuracy of classes."""
+    labels, mask, scores = dataset.labels(ids), dataset.label_mask(ids), probabilities(logits, dataset.task)
+    if dataset.task == "multiclass":
+        return {"accuracy": multiclass_metrics(labels, scores, mask)["accuracy"]}
+    return {"map": multilabel_metrics(labels, scores, mask)["map"]}
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(distance_correlation_sqr(x, y, bias_corrected=True))
 
 
-def _means_over_time(
-    assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The student's features [n, C], the normalised embedding [n, D] and the compact embedding [n, C'] or None."""
+def _means_over_time(assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int) -> list[np.ndarray]:
+    """The student's features [n, C] and the normalised embedding [n, D]; with a compact embedding also this, [n, C'], and the logits of its head [n, K]."""
     experiment, params, batch_stats = assembly.experiment, *to_host((state.params, state.batch_stats))
     student = experiment.student.clone(axis_name=None) if hasattr(experiment.student, "axis_name") else experiment.student
-    compact_of, auxiliary = experiment.method.compact, experiment.method.auxiliary
+    method = experiment.method
 
     @jax.jit
     def means(params: dict[str, Any], batch_stats: Any, batch: Batch) -> list[jax.Array]:
-        batch = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
+        embedding = jnp.asarray(experiment.normalisation(batch.embedding))
+        batch = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=embedding)
         outputs = student.apply({"params": params["student"], "batch_stats": batch_stats}, batch.inputs, train=False)
-        maps = [outputs.features, batch.embedding]
-        if compact_of is not None and auxiliary is not None:
-            maps.append(compact_of(auxiliary.apply({"params": params["auxiliary"]}, outputs, batch)))
-        return [frames.mean(axis=1) for frames in maps]
+        found = [outputs.features.mean(axis=1), embedding.mean(axis=1)]
+        if method.compact is None or method.auxiliary is None or method.head_logits is None:
+            return found
+        auxiliary = method.auxiliary.apply({"params": params["auxiliary"]}, outputs, batch)
+        return [*found, method.compact(auxiliary).mean(axis=1), method.head_logits(auxiliary)]
 
     parts = []
     for examples, batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
         parts.append([np.asarray(mean)[:examples] for mean in means(params, batch_stats, batch)])
-    features, raw, *compact = (np.concatenate(of_side) for of_side in zip(*parts, strict=True))
-    return features, raw, compact[0] if compact else None
+    return [np.concatenate(of_side) for of_side in zip(*parts, strict=True)]

@@ -154,6 +154,7 @@ def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
     if "label_share" in found:
         share = "share of the compact embedding's distance variance that its label directions explain"
         rows.append([share, numbers.score(found["label_share"]), numbers.score(found["chance_share"])])
+    rows += [[f"{metric} of the head on the compact embedding", numbers.score(value), numbers.ABSENT] for metric, value in found.get("head", {}).items()]
     for layer, values in found.get("singular_values", {}).items():
         three = ", ".join(f"{value:.3g}" for value in (values[0], values[len(values) // 2], values[-1]))
         rows.append([f"singular values of the transformation ({layer}): largest, median, smallest of {len(values)}", three, numbers.ABSENT])

@@ -56,6 +56,10 @@ FINETUNED = ("minilm", *_MUSICNN)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
 
 
+BFLOAT16 = (*_MUSICNN, "aisfx", "minilm")
+"""Teachers that can compute in bfloat16; wordllama has no products, and the others are not computed here."""
+
+
 class Teacher(Protocol):
     """A frozen network that maps examples to embeddings; audio int16 [B, samples], or a list of B texts.
 
@@ -139,6 +143,8 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
     settings, kind = config.teacher, config.teacher.classifier
     if settings.others and kind != "none":
         raise ConfigError(f"config.teacher.others is {tuple(settings.others)}, but a trained classifier ({kind!r}) has one teacher: set others to ().")
+    if kind == "finetuned" and settings.compute_dtype != "float32":
+        raise ConfigError(f"config.teacher.compute_dtype is {settings.compute_dtype!r}, but a teacher that is trained here computes in float32: leave it out.")
     if kind == "finetuned" and settings.name not in TEACHERS:
         check_name("teacher to train", settings.name, (*FINETUNED, *networks))
         return
@@ -177,6 +183,10 @@ def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
         precomputed.check_archive(choice.archive)
     elif choice.hop_seconds:
         raise ConfigError(f"hop_seconds is {choice.hop_seconds} for the teacher {choice.name}, which knows its own: it is for precomputed embeddings.")
+    if choice.compute_dtype != "float32" and choice.name not in BFLOAT16:
+        raise ConfigError(
+            f"config.teacher.compute_dtype is {choice.compute_dtype!r}, which {choice.name} cannot: only {', '.join(BFLOAT16)}. Set it to float32."
+        )
     if modality == "audio":
         check_audio(choice.name, sample_rate=data.sample_rate, clip_seconds=data.clip_seconds)
     return embedding
@@ -244,15 +254,15 @@ def check_features(name: str, *, modality: str | None) -> None:
         raise ConfigError(f"config.student.features is {name!r}, which takes {takes}, but the data is {modality}: choose {fitting}.")
 
 
-def build(name: str, *, embedding: str = "", archive: Path, **of_data: Any) -> Teacher:
+def build(name: str, *, embedding: str = "", archive: Path, **options: Any) -> Teacher:
     """Loads a teacher.
 
     Args:
       name: in TEACHERS, "hear:PACKAGE.MODULE", or "package.module:attribute" of a build function of your own that takes name, embedding and archive.
       embedding: one of the teacher's embeddings; "" for its default.
       archive: file with the weights (for the musicnn family, the wheel of that package); `Path()` for none.
-      **of_data: what some teachers know of the data they are built for: `clips`, a `jaxkd.teachers.resampling.Clips`, for those that resample; `splits`
-        (ids) and `hop_seconds` for precomputed embeddings.
+      **options: `compute_dtype`, "float32" or "bfloat16", for those of BFLOAT16; and what some teachers know of the data they are built for: `clips`, a
+        `jaxkd.teachers.resampling.Clips`, for those that resample; `splits` (ids) and `hop_seconds` for precomputed embeddings.
 
     Raises:
       ConfigError: a name is unknown.
@@ -260,4 +270,4 @@ def build(name: str, *, embedding: str = "", archive: Path, **of_data: Any) -> T
     """
     embedding = check(name, embedding)
     make: Any = hear.build if name.startswith(hear.PREFIX) else resolve("teacher", name, TEACHERS)
-    return make(name, embedding=embedding, archive=Path(archive), **of_data)
+    return make(name, embedding=embedding, archive=Path(archive), **options)

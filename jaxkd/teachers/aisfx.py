@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxkd.errors import ArtefactError, DataError
 from jaxkd.models import aisfx as network
+from jaxkd.models.frozen import computed_in, with_kernels
 from jaxkd.models.macs import count_macs
 from jaxkd.teachers.resampling import Clips, resampled, resampled_length
 from jaxkd.teachers.torch_checkpoint import read_checkpoint
@@ -146,20 +147,21 @@ class AisfxTeacher:
       embedding: "embedding", the one that there is.
       params: from `load_params`.
       clips: what it is to embed.
+      compute_dtype: of the operands of its products, "float32" or "bfloat16"; sums and all else are float32.
     """
 
     hop_seconds = BLOCK_HOP * HOP / SAMPLE_RATE
     native_rate = SAMPLE_RATE
     tags: tuple[str, ...] = ()
 
-    def __init__(self, name: str, embedding: str, params: dict[str, dict[str, np.ndarray]], clips: Clips) -> None:
+    def __init__(self, name: str, embedding: str, params: dict[str, dict[str, np.ndarray]], clips: Clips, compute_dtype: str = "float32") -> None:
         count_blocks(resampled_length(clips.samples, clips.sample_rate, SAMPLE_RATE))
         self.name, self.embedding, self.sample_rate = name, embedding, clips.sample_rate
-        self.preprocessing: dict[str, Any] = {**PREPROCESSING, **clips.preprocessing(SAMPLE_RATE)}
+        self.preprocessing: dict[str, Any] = {**PREPROCESSING, **clips.preprocessing(SAMPLE_RATE), **computed_in(compute_dtype)}
         self.weight_hash = _weight_hash(params)
         self.parameters = sum(values.size for layer in params.values() for name, values in layer.items() if name not in ("mean", "variance"))
         self.dim = params[f"conv_{network.LAYERS}"]["kernel"].shape[-1]
-        self._params = params
+        self._params = with_kernels(params, compute_dtype)
         self._blocks, self._network = jax.jit(audio_blocks), jax.jit(network.aisfx)
         self._macs_per_block = count_macs(network.aisfx, params, jax.ShapeDtypeStruct((1, BLOCK_FRAMES, BANDS), jnp.float32))
 
@@ -177,11 +179,11 @@ class AisfxTeacher:
         return np.concatenate(results)[: len(rows)].reshape(*blocks.shape[:2], -1)
 
 
-def build(name: str, *, embedding: str, archive: Path, clips: Clips) -> AisfxTeacher:
+def build(name: str, *, embedding: str, archive: Path, clips: Clips, compute_dtype: str = "float32") -> AisfxTeacher:
     """Loads the network from the wheel aisfx 0.1.2 (read as a zip, never installed), for these clips.
 
     Raises:
       DataError: the clips are too short.
       ArtefactError: the archive is missing, truncated, altered or another package.
     """
-    return AisfxTeacher(name, embedding, load_params(archive), clips)
+    return AisfxTeacher(name, embedding, load_params(archive), clips, compute_dtype)

@@ -19,6 +19,7 @@ class Choice(NamedTuple):
       archive: local file or folder, "" to fetch what is needed.
       normalisation: of the embedding, one of NORMALISATIONS.
       hop_seconds: distance of two frames of precomputed embeddings, 0 for unknown.
+      compute_dtype: "float32", or "bfloat16" for the operands of its products.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Choice(NamedTuple):
     archive: str = ""
     normalisation: str = "none"
     hop_seconds: float = 0.0
+    compute_dtype: str = "float32"
 
     @property
     def label(self) -> str:
@@ -42,11 +44,11 @@ def choices(settings: Any, table: Container[str]) -> tuple[Choice, ...]:
     Raises:
       ConfigError: an entry that cannot be read.
     """
-    main = Choice(settings.name, settings.embedding, settings.archive, settings.normalisation, settings.hop_seconds)
-    return main, *(_entry(entry, settings.normalisation, table) for entry in settings.others)
+    main = Choice(settings.name, settings.embedding, settings.archive, settings.normalisation, settings.hop_seconds, settings.compute_dtype)
+    return main, *(_entry(entry, main, table) for entry in settings.others)
 
 
-def _entry(entry: Any, normalisation: str, table: Container[str]) -> Choice:
+def _entry(entry: Any, main: Choice, table: Container[str]) -> Choice:
     try:
         words = shlex.split(entry) if isinstance(entry, str) else []
     except ValueError as error:
@@ -55,7 +57,7 @@ def _entry(entry: Any, normalisation: str, table: Container[str]) -> Choice:
         raise ConfigError(f"config.teacher.others has {entry!r}, but an entry is the name of a teacher, then FIELD=VALUE pairs.")
     parts = words[0].split(":")
     length = 1 if parts[0] in table else 2
-    values: dict[str, Any] = {"normalisation": normalisation, "embedding": ":".join(parts[length:])}
+    values: dict[str, Any] = {"normalisation": main.normalisation, "embedding": ":".join(parts[length:])}
     for word in words[1:]:
         field, equals, text = word.partition("=")
         if not equals or field not in FIELDS:
@@ -67,4 +69,4 @@ def _entry(entry: Any, normalisation: str, table: Container[str]) -> Choice:
         raise ConfigError(f"config.teacher.others has {entry!r}, but hop_seconds={values['hop_seconds']} is no number of seconds.") from None
     if values["normalisation"] not in NORMALISATIONS:
         raise unknown_name(f"normalisation of {entry!r} in config.teacher.others", values["normalisation"], NORMALISATIONS)
-    return Choice(":".join(parts[:length]), **values)
+    return Choice(":".join(parts[:length]), compute_dtype=main.compute_dtype, **values)

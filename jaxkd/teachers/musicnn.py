@@ -20,6 +20,7 @@ import numpy as np
 from jaxkd import frontend
 from jaxkd.errors import ArtefactError, DataError
 from jaxkd.models import musicnn as networks
+from jaxkd.models.frozen import computed_in, with_kernels
 from jaxkd.models.macs import count_macs
 from jaxkd.teachers.tf_checkpoint import read_checkpoint
 
@@ -154,14 +155,14 @@ class MusicnnTeacher:
     sample_rate = SETTINGS.sample_rate
     hop_seconds = networks.PATCH_FRAMES * SETTINGS.hop / SETTINGS.sample_rate
 
-    def __init__(self, name: str, embedding: str, params: dict[str, dict[str, np.ndarray]], tags: tuple[str, ...]) -> None:
+    def __init__(self, name: str, embedding: str, params: dict[str, dict[str, np.ndarray]], tags: tuple[str, ...], *, compute_dtype: str = "float32") -> None:
         self.name = name
         self.embedding = embedding
         self.tags = tags
-        self.preprocessing = dict(PREPROCESSING)
+        self.preprocessing = PREPROCESSING | computed_in(compute_dtype)
         self.weight_hash = weight_hash(params)
         self.parameters = sum(values.size for block in params.values() for variable, values in block.items() if variable not in ("mean", "variance"))
-        self._params = params
+        self._params = with_kernels(params, compute_dtype)
         self._network = NETWORKS[name]
         self._forward = jax.jit(self._outputs, static_argnums=2)
         one_patch = jax.ShapeDtypeStruct((1, networks.PATCH_FRAMES, SETTINGS.bands), jnp.float32)
@@ -206,12 +207,14 @@ class MusicnnTeacher:
         return self._run(audio, "logits")
 
 
-def build(name: str, *, embedding: str, archive: Path) -> MusicnnTeacher:
+def build(name: str, *, embedding: str, archive: Path, compute_dtype: str = "float32") -> MusicnnTeacher:
     """Loads one of MTT_musicnn, MSD_musicnn, MTT_vgg, MSD_vgg from the wheel musicnn 0.1.0 (read as a zip, never installed).
+
+    With `compute_dtype` "bfloat16" the operands of its products are rounded to it, their sums and all else are float32.
 
     Raises:
       ArtefactError: the archive is missing, truncated, altered or another package.
     """
     (configuration,) = _read_archive(archive, ["musicnn/configuration.py"])
     tags = _tags(configuration, TAG_CONSTANTS[name.partition("_")[0]])
-    return MusicnnTeacher(name, embedding, load_params(name, archive), tags)
+    return MusicnnTeacher(name, embedding, load_params(name, archive), tags, compute_dtype=compute_dtype)

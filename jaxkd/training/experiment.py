@@ -111,7 +111,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     store = prepared.embedding()
     projection = fixed_projection(config, store, unaugmented(dataset, "train"))
     widths = store.widths if store is not None and config.teacher.combine == "separate" else ()
-    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection, widths)
+    context = Context(dataset.task, len(dataset.classes), prepared.train_classes(), subclasses, projection, widths, prepared.log_odds())
     method = methods.build(config.method, frozen, context)
     student = network or students.build(
         config.student.name,

@@ -155,12 +155,12 @@ def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
 
 def frozen_teacher(choice: Choice, dataset: Any, cache_dir: Path) -> teachers.Teacher:
     """A pretrained teacher for this data."""
-    of_data: dict[str, Any] = {}
+    options: dict[str, Any] = {} if choice.compute_dtype == "float32" else {"compute_dtype": choice.compute_dtype}
     if choice.name == precomputed.NAME:
-        of_data = {"splits": _embedded(dataset).splits, "hop_seconds": choice.hop_seconds}
+        options |= {"splits": _embedded(dataset).splits, "hop_seconds": choice.hop_seconds}
     elif teachers.resamples(choice.name):
-        of_data = {"clips": Clips(dataset.sample_rate, dataset.input_shape[0])}
-    return teachers.build(choice.name, embedding=choice.embedding, archive=teacher_archive(choice.name, choice.archive, cache_dir), **of_data)
+        options |= {"clips": Clips(dataset.sample_rate, dataset.input_shape[0])}
+    return teachers.build(choice.name, embedding=choice.embedding, archive=teacher_archive(choice.name, choice.archive, cache_dir), **options)
 
 
 def _embedded(dataset: Any) -> Any:

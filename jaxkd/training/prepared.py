@@ -86,6 +86,21 @@ class Prepared(NamedTuple):
         guessed = -1 if logits is None else np.asarray(fold_logits(self.by_view(logits).gather(ids), labels.shape[1])).argmax(axis=1)
         return np.where(mask.all(axis=1), labels.argmax(axis=1), guessed).astype(np.int32)
 
+    def log_odds(self) -> np.ndarray:
+        """Logits of a classifier that knows nothing of an example but how often each label or class is true among the known of the training split.
+
+        Counts begin at one of each outcome, so that all logits are finite.
+
+        Returns:
+          float32 [K]: of each label, log of known positives over known negatives; of the classes, log of their shares.
+        """
+        ids = self.dataset.splits["train"]
+        labels, mask = self.dataset.labels(ids), self.dataset.label_mask(ids)
+        positive = 1 + np.sum(np.where(mask, labels, 0), axis=0)
+        if self.dataset.task == "multiclass":
+            return np.log(positive / positive.sum()).astype(np.float32)
+        return np.log(positive / (1 + np.sum(np.where(mask, 1 - labels, 0), axis=0))).astype(np.float32)
+
 
 def unaugmented(dataset: Dataset, split: str) -> list[str]:
     """The ids of a split without augmented views."""

@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from jaxkd import methods
 from jaxkd.config import default_config
@@ -39,9 +40,8 @@ def _run(method_name: str, workdir, **overrides):
     images, ids = splits()["valid"][0][:ROWS], [f"valid/{row}" for row in range(ROWS)]
     embedding = np.stack([images, images + np.random.default_rng(0).standard_normal(images.shape)], axis=1).astype(np.float32)
     rows = {name: row for row, name in enumerate(ids)}
-    dataset = SimpleNamespace(
-        splits={"valid": ids}, labels=lambda ids: np.zeros((len(ids), LABELS), np.float32), label_mask=lambda ids: np.ones((len(ids), LABELS), bool)
-    )
+    labels = Table(rows, np.random.default_rng(1).integers(0, 2, (ROWS, LABELS)).astype(np.float32))
+    dataset = SimpleNamespace(task="multilabel", splits={"valid": ids}, labels=labels.gather, label_mask=lambda ids: np.ones((len(ids), LABELS), bool))
     config = default_config()
     config.update_from_flattened_dict(overrides)
     method = methods.build(method_name, ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.zeros(0, np.int32)))
@@ -68,6 +68,12 @@ def test_of_the_compact_embedding(tmp_path):
     raw = embedding.astype(np.float64).mean(axis=1)
     for name, target in (("raw", raw), ("compact", raw @ kernel)):
         assert found["distance_correlation"][name] == pytest.approx(dcor.u_distance_correlation_sqr(features, target), abs=1e-5)
+    head = params["auxiliary"]["head"]
+    precision = [
+        average_precision_score(labels, scores)
+        for labels, scores in zip(prepared.dataset.labels(prepared.dataset.splits["valid"]).T, (raw @ kernel @ head["kernel"] + head["bias"]).T, strict=True)
+    ]
+    assert found["head"] == {"map": pytest.approx(np.mean(precision), abs=1e-5)}
     basis = np.linalg.qr(params["auxiliary"]["head"]["kernel"])[0]
     assert found["label_share"] == pytest.approx(dcor.u_distance_correlation_sqr(raw @ kernel @ basis, raw @ kernel) ** 2, abs=1e-5)
     assert 0 < found["chance_share"] < 1
@@ -99,12 +105,13 @@ def test_the_report_shows_them_as_a_table(finished, tmp_path):
         "distance_correlation": {"raw": 0.4321, "compact": 0.6543},
         "label_share": 0.8765,
         "chance_share": 0.3456,
+        "head": {"map": 0.7531},
         "singular_values": {"output": [3.25, 1.5, 0.125]},
     }
     report = write_report(tmp_path / "run", {**finished[1], "diagnostics": found})
     assert report["diagnostics"] == found
     for name in ("report.md", "report.html"):
         text = (tmp_path / "run" / name).read_text().replace("\\", "")
-        for part in ("Diagnostics (valid, 240 clips)", "0.432", "0.654", "0.876", "0.346", "3.25, 1.5, 0.125", "distances between clips"):
+        for part in ("Diagnostics (valid, 240 clips)", "0.432", "0.654", "0.876", "0.346", "0.753", "3.25, 1.5, 0.125", "distances between clips"):
             assert part in text, (name, part)
     assert "Diagnostics" not in screen_table(report)

@@ -76,6 +76,16 @@ def _differ(one, other) -> list[bool]:
     return [bool(np.any(np.asarray(a) != np.asarray(b))) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)]
 
 
+def test_head_starts_at_the_frequencies_of_the_labels_if_asked():
+    log_odds = np.float32([-2, 0.5, 1])
+    for start, expected in (("zero", np.zeros(LABELS)), ("log_odds", log_odds)):
+        config = default_config()
+        config.compressed.head_bias = start
+        method = methods.build("compressed", ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.zeros(0, np.int32), log_odds=log_odds))
+        state = initial_state(jax.random.key(0), _Student(), method, make_optimiser(config.training, method), _batch(0))
+        np.testing.assert_array_equal(state.params["auxiliary"]["head"]["bias"], expected)
+
+
 STAGED = {"compressed.training": "staged", "compressed.staged_steps": 3.0}
 
 

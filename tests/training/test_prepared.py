@@ -27,6 +27,25 @@ def test_the_teachers_logits_are_those_of_all_embeddings_at_once(tmp_path, monke
     np.testing.assert_array_equal(logits.gather(ids[50:52]), logits.values[50:52])
 
 
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_log_odds_are_those_of_the_known_labels(tmp_path, task):
+    prepared = few_rows(tmp_path, task)
+    ids = prepared.dataset.splits["train"]
+    labels, mask = prepared.dataset.labels(ids), prepared.dataset.label_mask(ids)
+    assert 0 < mask.mean() <= 1
+    expected = []
+    for label in range(labels.shape[1]):
+        known = labels[mask[:, label], label]
+        if task == "multiclass":
+            expected.append(np.log((1 + known.sum()) / (labels.shape[1] + mask.all(axis=1).sum())))
+        else:
+            share = (1 + known.sum()) / (2 + len(known))
+            expected.append(np.log(share / (1 - share)))
+    log_odds = prepared.log_odds()
+    assert log_odds.dtype == np.float32
+    np.testing.assert_allclose(log_odds, expected, rtol=1e-5)
+
+
 def test_they_take_the_memory_of_logits_and_one_block(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 128)
     few, many = (
