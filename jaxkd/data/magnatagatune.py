@@ -7,6 +7,7 @@ has at least one of them; a tag it does not have counts as negative. Folders 0 t
 are left out. That is the split with 15,244, 1,529 and 4,332 clips; the notes compare. Copies of a recording are kept as in that split, and counted.
 """
 
+import collections
 import csv
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     )
 
 
+def _wrong(line: list[str], columns: int) -> str:
+    """What a line has that it should not have, or ""."""
+    if len(line) != columns:
+        return f"{len(line)} columns, but the header {columns}"
+    odd = [value for value in line[1:-1] if value not in ("0", "1")]
+    if odd:
+        return f"{odd[0]!r} for a tag, but 0 or 1 is expected"
+    return "" if line[-1].partition("/")[0] in SPLIT_OF_FOLDER else f"the path {line[-1]!r}, but one below a folder 0 to 9 or a to f is expected"
+
+
 def read_annotations(path: Path, audio: Path) -> tuple[list[str], list[Recording]]:
     """The 50 most frequent tags of the tab-separated file, and the clips that have one of them, in its order; `audio` holds the folders 0 to f.
 
@@ -77,10 +88,14 @@ def read_annotations(path: Path, audio: Path) -> tuple[list[str], list[Recording
         lines = list(csv.reader(file, delimiter="\t"))
     header = lines[0] if lines else []
     if len(header) < TAGS + 2 or (header[0], header[-1]) != ("clip_id", "mp3_path"):
-        raise DataError(f"{path}, line 1: the header should be clip_id, at least {TAGS} tags, mp3_path, separated by tabs: take the released file.")
+        found = f"{len(header)} columns, {header[0]!r} to {header[-1]!r}" if header else "nothing"
+        raise DataError(
+            f"{path}, line 1 has {found}, but the header should be clip_id, at least {TAGS} tags, mp3_path, separated by tabs: take the released file."
+        )
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header) or not set(line[1:-1]) <= {"0", "1"} or line[-1].partition("/")[0] not in SPLIT_OF_FOLDER:
-            raise DataError(f"{path}, line {number}: a number, {len(header) - 2} times 0 or 1 and a path below 0 to f are expected: take the released file.")
+        wrong = _wrong(line, len(header))
+        if wrong:
+            raise DataError(f"{path}, line {number} has {wrong}: take the released file.")
     values = np.array([line[1:-1] for line in lines[1:]]).reshape(len(lines) - 1, len(header) - 2) == "1"
     chosen = np.argsort(-values.sum(axis=0), kind="stable")[:TAGS]
     labels = values[:, chosen]
@@ -91,7 +106,8 @@ def read_annotations(path: Path, audio: Path) -> tuple[list[str], list[Recording
         if row.any()
     ]
     without = [split for split in SPLIT_ORDER if not any(recording.split == split for recording in recordings)]
-    if without or len({recording.id for recording in recordings}) < len(recordings):
-        what = f"has no clip of split {', '.join(without)} with one of its {TAGS} most frequent tags" if without else "lists a clip_id twice"
+    twice = [clip for clip, count in collections.Counter(recording.id for recording in recordings).items() if count > 1]
+    if without or twice:
+        what = f"has no clip of split {', '.join(without)} with one of its {TAGS} most frequent tags" if without else f"lists the clip_id {twice[0]} twice"
         raise DataError(f"{path} {what}: take the released file.")
     return [header[1:-1][place] for place in chosen], recordings

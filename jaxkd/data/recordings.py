@@ -129,7 +129,8 @@ def released_folder(name: str, folder: str, files: Sequence[str], inner: str = "
         raise ConfigError(f"data.source={name} needs data.folder=FOLDER, the folder that the released archive unpacks to.")
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise DataError(f"{path}, which config.data.folder names, is not a folder.")
+        found = "is a file" if path.exists() else "does not exist"
+        raise DataError(f"{path}, which config.data.folder names, {found}: name the folder that the released archive of {name} unpacks to.")
     missing = [file for file in files if not (path / file).exists()]
     if missing:
         hint = f"It holds the folder {inner}: name that one." if inner and (path / inner).is_dir() else f"The released archive of {name} holds them."

@@ -68,10 +68,13 @@ def _module(name: str) -> Any:
     try:
         module = importlib.import_module(path)
     except ImportError as error:
-        raise ConfigError(f"the module of teacher {name!r} could not be imported: {error}.") from error
+        raise ConfigError(f"the module of teacher {name!r} could not be imported ({error}): install what it lacks into this environment.") from error
     missing = [function for function in FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
-        raise ConfigError(f"the module {path} has no {', '.join(missing)}: it does not keep the HEAR interface.")
+        raise ConfigError(
+            f"the module {path} of teacher {name!r} has no {', '.join(missing)}, but the HEAR interface asks for {', '.join(FUNCTIONS)}: name the module "
+            "of its package that has them, or add them."
+        )
     return module
 
 
@@ -179,7 +182,11 @@ class HearTeacher:
                 wanted = (len(audio), timestamps.shape[-1] if timestamps.ndim else 0, self.dim)
         if values.shape != wanted or (timestamps is not None and timestamps.shape != wanted[:2]):
             of_time = "" if timestamps is None else f" and timestamps {timestamps.shape}"
-            raise DataError(f"the teacher {self.name} gives {self.embedding} embeddings {values.shape}{of_time}; HEAR asks for {wanted}.")
+            frames, other = ("", "timestamp") if timestamps is None else ("frames, ", "scene")
+            raise DataError(
+                f"the teacher {self.name} gives {self.embedding} embeddings {values.shape}{of_time} of {len(audio)} clips; HEAR asks for {wanted}, that is "
+                f"clips, {frames}{self.embedding}_embedding_size: correct the module, or set --config.teacher.embedding={other}."
+            )
         return values if timestamps is not None else values[:, None], timestamps
 
     def _uniform(self, timestamps: np.ndarray, clip_ms: float) -> np.ndarray:

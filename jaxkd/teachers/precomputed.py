@@ -113,7 +113,7 @@ def _of_tfds(path: Path) -> Archive:
     builder = tfds.builder_from_directory(path)
     features = sorted(builder.info.features or ())  # type: ignore[arg-type]
     if not {"id", "embedding"} <= set(features):
-        raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed.")
+        raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed: write it anew with features of these names.")
     sources: dict[str, Any] = builder.as_data_source()  # type: ignore[assignment]
     places = [(split, row) for split, source in sources.items() for row in range(len(source))]
     names = [sources[split][row]["id"] for split, row in places]
@@ -164,8 +164,8 @@ def _matched(keys: Mapping[str, Any], splits: Mapping[str, Sequence[str]], archi
     if missing:
         wanted, there = " or ".join(map(repr, _spellings(*missing[0]))), ", ".join(map(repr, list(keys)[:3])) or "none"
         raise DataError(
-            f"{len(missing)} of {len(missing) + len(found)} examples have no embedding in {archive}; the first is {missing[0][0]!r}, looked for as {wanted}. "
-            f"It has {len(keys)} embeddings, the first of them {there}."
+            f"{len(missing)} of {len(missing) + len(found)} examples have no embedding in {archive}, but each needs one; the first is {missing[0][0]!r}, "
+            f"looked for as {wanted}. It has {len(keys)} embeddings, the first of them {there}: name them by the examples' ids, or add those that are missing."
         )
     return found
 
@@ -206,9 +206,14 @@ class PrecomputedTeacher:
         values = np.asarray(self._archive.read(self._archive.keys[self._keys[example]]))
         if values.ndim not in (1, 2) or not values.size or values.dtype.kind not in "fiub":
             raise DataError(f"{self._path}: the embedding of {example!r} is {values.dtype} {values.shape}, but must be numbers [frames, D] or [D].")
-        values = np.atleast_2d(values).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise DataError(f"{self._path}: the embedding of {example!r} has {np.sum(~np.isfinite(values))} values that are NaN or infinite.")
+        with np.errstate(over="ignore"):
+            values = np.atleast_2d(values).astype(np.float32)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise DataError(
+                f"{self._path}: the embedding of {example!r} has {bad.sum()} of {bad.size} values that are NaN or infinite in float32, the first "
+                f"{values[bad][0]}, but all must be finite: embed that example anew, or leave it out of the data."
+            )
         return values
 
     def macs_of(self, ids: list[str]) -> None:

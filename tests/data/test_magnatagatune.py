@@ -106,13 +106,17 @@ def test_another_empty_file_is_damage(copy, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [lines[0].replace("clip_id", "id"), *lines[1:]], "line 1: the header should be clip_id"),
-        (lambda lines: [lines[0], lines[1].replace('"0"', '"2"'), *lines[2:]], "line 2: a number, 60 times 0 or 1"),
-        (lambda lines: [lines[0], lines[1].replace("0/artist", "x/artist"), *lines[2:]], "line 2: "),
-        (lambda lines: [*lines, lines[1]], "lists a clip_id twice"),
+        (lambda lines: [lines[0].replace("clip_id", "id"), *lines[1:]], r"line 1 has 62 columns, 'id' to 'mp3_path', but the header should be clip_id"),
+        (lambda lines: [lines[0], lines[1].replace('"0"', '"2"'), *lines[2:]], "line 2 has '2' for a tag, but 0 or 1 is expected: take the released file"),
+        (
+            lambda lines: [lines[0], lines[1].replace("0/artist", "x/artist"), *lines[2:]],
+            "line 2 has the path 'x/artist.*', but one below a folder 0 to 9 or a to f",
+        ),
+        (lambda lines: [lines[0], lines[1].rpartition("\t")[0], *lines[2:]], "line 2 has 61 columns, but the header 62"),
+        (lambda lines: [*lines, lines[1]], r"lists the clip_id \d+ twice"),
         (lambda lines: [line for line in lines if "c/artist" not in line], "has no clip of split valid with one of its 50"),
         (lambda lines: lines[:1], "has no clip of split train, valid, test"),
-        (lambda lines: [], "line 1: the header"),
+        (lambda lines: [], "line 1 has nothing, but the header"),
     ],
 )
 def test_bad_annotations(change, message, copy, tmp_path):

@@ -148,8 +148,11 @@ def test_clips_of_another_rate_are_resampled(package):
         ("timestamps[:, ::-1]", "not uniform"),
         ("timestamps / 1000", "reach from 0 to 2 in clips of 2000 ms: HEAR asks for milliseconds"),
         ("timestamps + 20 * np.arange(len(audio))[:, None]", "differs among clips"),
-        ("timestamps[:, :-1]", r"timestamps \(2, 8\); HEAR asks for"),
-        ("timestamps[0]", r"timestamps \(9,\); HEAR asks for"),
+        (
+            "timestamps[:, :-1]",
+            r"timestamps \(2, 8\) of 2 clips; HEAR asks for \(2, 8, 24\), that is clips, frames, timestamp_embedding_size: .*embedding=scene",
+        ),
+        ("timestamps[0]", r"timestamps \(9,\) of 2 clips; HEAR asks for"),
     ],
 )
 def test_timestamps_that_are_no_grid_are_refused(package, grid, message):
@@ -168,16 +171,20 @@ def test_a_grid_that_differs_in_a_later_batch_is_refused(package):
 
 def test_shapes_that_the_interface_does_not_promise_are_refused(package):
     package(bad=f"{IMPORTED_MEL}\n\ndef get_scene_embeddings(audio, model):\n    return mel.get_timestamp_embeddings(audio, model)[0]\n")
-    with pytest.raises(DataError, match=r"gives scene embeddings \(2, 9, 24\); HEAR asks for \(2, 48\)"):
+    with pytest.raises(
+        DataError, match=r"\(2, 9, 24\) of 2 clips; HEAR asks for \(2, 48\), that is clips, scene_embedding_size: correct the module, or set .*=timestamp"
+    ):
         build("bad")
 
 
 def test_a_module_without_the_functions_is_refused(package):
     package(empty="def load_model(path=''):\n    return None\n")
-    with pytest.raises(ConfigError, match="has no get_scene_embeddings, get_timestamp_embeddings: it does not keep the HEAR interface"):
+    with pytest.raises(
+        ConfigError, match="has no get_scene_embeddings, get_timestamp_embeddings, but the HEAR interface asks for load_model, get_scene_embeddings"
+    ):
         build("empty")
     package(broken="import no_such_framework\n")
-    with pytest.raises(ConfigError, match=r"could not be imported: No module named 'no_such_framework'"):
+    with pytest.raises(ConfigError, match=r"could not be imported \(No module named 'no_such_framework'\): install what it lacks"):
         build("broken")
 
 

@@ -118,7 +118,9 @@ def test_integers_as_vggish_stores_them(tmp_path):
 
 def test_missing_and_surplus_embeddings(tmp_path):
     archive = write(tmp_path / "given", "npz", named(["loops/a.wav", "unknown", "b"]))
-    with pytest.raises(DataError, match=r"1 of 3 examples have no embedding in .*'test/c\.wav', looked for as 'test/c\.wav' or 'c\.wav' or 'test/c' or 'c'"):
+    looked_for = r"'test/c\.wav', looked for as 'test/c\.wav' or 'c\.wav' or 'test/c' or 'c'"
+    missing = rf"1 of 3 examples have no embedding in .*, but each needs one; the first is {looked_for}\. It has 3 .*: name them by the examples' ids, or add"
+    with pytest.raises(DataError, match=missing):
         build(archive)
     embeddings = np.concatenate([EMBEDDINGS, EMBEDDINGS])
     archive = write(tmp_path / "given", "npz", named([*EXAMPLES, "d", "e", "f"], embeddings))
@@ -143,7 +145,8 @@ def test_an_embedding_is_of_one_example_and_an_example_has_one(tmp_path):
     [
         (np.zeros((FRAMES, DIM + 1)), r"not equally wide: \(3, 4\) of 'train/loops/a\.wav', \(3, 5\) of 'test/c\.wav' .*: take one embedding for all"),
         (np.zeros((FRAMES - 1, DIM)), r"not equally long: .* cut or fill up all to one number of frames, or keep their mean"),
-        (np.full((FRAMES, DIM), np.nan), r"'test/c\.wav' has 12 values that are NaN or infinite"),
+        (np.full((FRAMES, DIM), np.nan), r"'test/c\.wav' has 12 of 12 values that are NaN or infinite in float32, the first nan, .* embed that example anew"),
+        (np.array([0, 1e39, 0, -1e39]), r"has 2 of 4 values that are NaN or infinite in float32, the first inf, but all must be finite"),
         (np.zeros((2, FRAMES, DIM)), r"'test/c\.wav' is float64 \(2, 3, 4\), but must be numbers"),
         (np.array(["text"] * DIM), r"'test/c\.wav' is <U4 \(4,\), but must be numbers"),
         (np.zeros((0, DIM)), r"'test/c\.wav' is float64 \(0, 4\)"),
@@ -177,7 +180,7 @@ def test_files_that_do_not_hold_what_they_should(tmp_path):
         build(tmp_path / "ragged.parquet", splits={"train": ["a"]})
     builder = Stored(rows=named(EXAMPLES), feature="vector", data_dir=tmp_path / "tfds")
     builder.download_and_prepare()
-    with pytest.raises(DataError, match="has the features id, vector, but id and embedding are needed"):
+    with pytest.raises(DataError, match="has the features id, vector, but id and embedding are needed: write it anew"):
         build(builder.data_path)
 
 
