@@ -6,95 +6,85 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxkd.losses.centring import centre, fewest_rows, pairs
+from jaxkd.losses.centring import fewest_rows, pair_weights, pairs
+from jaxkd.losses.distances import centred_points, gram, matmul, rms_shift, shifted_distances
+from jaxkd.losses.moments import Moments, centred_sums, kernel, moments
 from jaxkd.losses.reduce import all_rows, first_row
+from jaxkd.losses.tiles import Form, tiled_sums
 
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+MOST_PAIRS = 4096**2
+"""Entries of a matrix of pairs up to which it is held as a whole; larger ones are computed in tiles, twice, with memory that is linear in n."""
+BLOCK = 1024
+"""Most rows and columns of a tile."""
 
 
 class _Side(NamedTuple):
-    """One side: own points [m, p] and those of all rows [n, p], centred and scaled; distances between them and the centred distances, [m, n]."""
+    """One side: own points [m, p] and those of all rows [n, p], centred and scaled; squared and shifted distances between them [m, n]; their moments."""
 
     points: jax.Array
     all_points: jax.Array
     scale: jax.Array
-    norms: jax.Array
-    apart: jax.Array
-    distances: jax.Array
-    centred: jax.Array
+    squared: jax.Array
+    shifted: jax.Array
+    moments: Moments
 
 
 def _side(x: jax.Array, weights: jax.Array, all_weights: jax.Array, bias_corrected: bool, eps: tuple[float, float] | None, axis_name: str | None) -> _Side:
     own, first = len(x), first_row(len(x), axis_name)
-    count = jnp.maximum(jnp.sum(all_weights), 1)
-    x = all_rows(x, axis_name)
-    points = (x - jnp.sum(x * all_weights[:, None], axis=0) / count) * all_weights[:, None]
-    scale = jnp.ones((), x.dtype)
-    if eps is None:
-        largest = jnp.max(jnp.abs(points), initial=0)
-        scale = jnp.where(largest > 0, largest, 1)
-        points = points / scale
+    points, scale = centred_points(all_rows(x, axis_name), all_weights, eps)
     own_points = jax.lax.dynamic_slice_in_dim(points, first, own)
-    gram = _matmul(own_points, points.T)
+    products = gram(points) if axis_name is None else matmul(own_points, points.T)
     # Norms from the same products as the rest, so that equal rows are exactly 0 apart.
-    norms = jnp.diagonal(jax.lax.dynamic_slice_in_dim(gram, first, own, axis=1))
-    all_norms = all_rows(norms, axis_name)
-    norm_sums = norms[:, None] + all_norms[None, :]
-    squared = norm_sums - 2 * gram
-    # Below a few units of rounding of the norms the two rows are equal as far as this precision can tell.
-    apart = squared > 4 * jnp.finfo(x.dtype).eps * norm_sums
-    squared = jnp.where(apart, squared, 0)
-    distances = jnp.sqrt(squared + (0 if eps is None else eps[0]))
-    # A shift of all distances by their root mean square cancels in the centring. In many dimensions distances concentrate, and without
-    # it the rounding errors of the row means are coherent and are amplified by the sums over n.
-    shift = jnp.sqrt(2 * jnp.sum(all_norms) / count)
-    centred = centre(distances - shift, weights, all_weights, bias_corrected, axis_name)
-    return _Side(own_points, points, scale, norms, apart, distances, centred)
+    norms = jnp.diagonal(jax.lax.dynamic_slice_in_dim(products, first, own, axis=1))
+    all_norms, count = all_rows(norms, axis_name), jnp.maximum(jnp.sum(all_weights), 1)
+    shift = rms_shift(all_norms, count, eps)
+    squared, shifted = shifted_distances(products, norms, all_norms, shift, pair_weights(weights, all_weights, bias_corrected, first), eps)
+    of_side = moments(jnp.sum(shifted, axis=1), shift, count, bias_corrected, axis_name)
+    return _Side(own_points, points, scale, squared, shifted, of_side)
 
 
-def _sides(x, y, weights, bias_corrected, eps, axis_name) -> tuple[jax.Array, _Side, _Side]:
+def _sides(x, y, weights, bias_corrected, eps, axis_name) -> tuple[jax.Array, tuple[_Side, _Side]]:
     all_weights = all_rows(weights, axis_name)
     a, b = (_side(side, weights, all_weights, bias_corrected, eps, axis_name) for side in (x, y))
-    products = [jnp.sum(u.centred * v.centred) for u, v in ((a, b), (a, a), (b, b))]
-    return jnp.stack([*products, jnp.sum(a.norms), jnp.sum(b.norms)]), a, b
+    products = [jnp.sum(u.shifted * v.shifted) for u, v in ((a, b), (a, a), (b, b))]
+    return centred_sums(products, a.moments, b.moments), (a, b)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _sums(x: jax.Array, y: jax.Array, weights: jax.Array, bias_corrected: bool, eps: tuple[float, float] | None, axis_name: str | None) -> jax.Array:
-    """Sums over this replica's rows of the matrices of centred distances: a * b, a * a, b * b; and of the squared norms of the points of both sides.
+    """Sums over this replica's rows of the matrices of centred distances: a * b, a * a, b * b, in the units of `Shift`.
 
-    The gradient is that of the sums over all replicas, to which the caller must add them up: the cotangents of all replicas are then equal. The
-    norms have none.
+    The gradient is that of the sums over all replicas, to which the caller must add them up: the cotangents of all replicas are then equal.
     """
     return _sides(x, y, weights, bias_corrected, eps, axis_name)[0]
 
 
-def _sums_forward(x, y, weights, bias_corrected, eps, axis_name):
-    sums, a, b = _sides(x, y, weights, bias_corrected, eps, axis_name)
-    return sums, (a, b)
+def _backward(bias_corrected, eps, axis_name, sides, cotangents):
+    gradients, centred = [], [side.moments.means.off(side.shifted) for side in sides]
+    for side, own, other, to_square in zip(sides, centred, centred[::-1], cotangents[1:], strict=True):
+        between = kernel(side.squared, side.shifted, side.moments.shift, own, other, cotangents[0] / side.scale, to_square / side.scale)
+        gradients.append(jnp.sum(between, axis=1)[:, None] * side.points - matmul(between, side.all_points))
+    return *gradients, None
 
 
-def _points_gradient(side: _Side, other: _Side, to_product: jax.Array, to_square: jax.Array) -> jax.Array:
-    to_distances = to_product * other.centred + 2 * to_square * side.centred
-    kernel = jnp.where(side.apart, to_distances / jnp.where(side.apart, side.distances, 1), 0)
-    return 2 * (jnp.sum(kernel, axis=1)[:, None] * side.points - _matmul(kernel, side.all_points)) / side.scale
-
-
-def _sums_backward(bias_corrected, eps, axis_name, residuals, cotangents):
-    a, b = residuals
-    return _points_gradient(a, b, cotangents[0], cotangents[1]), _points_gradient(b, a, cotangents[0], cotangents[2]), None
-
-
-_sums.defvjp(_sums_forward, _sums_backward)
+_sums.defvjp(_sides, _backward)
 
 
 def correlation(
-    x: jax.Array, y: jax.Array, weights: jax.Array, *, bias_corrected: bool, eps: tuple[float, float] | None, axis_name: str | None = None
+    x: jax.Array,
+    y: jax.Array,
+    weights: jax.Array,
+    *,
+    bias_corrected: bool,
+    eps: tuple[float, float] | None,
+    axis_name: str | None = None,
+    most_pairs: int = MOST_PAIRS,
+    block: int = BLOCK,
 ) -> jax.Array:
     """R^2 of the rows that count; see `distance_correlation_sqr`.
 
     Over a mapped axis the points of all rows are gathered once, and all else that crosses it is linear in n: norms and row means of the distances, and
-    five sums. Value and gradient are those of the same rows on one device.
+    three sums. Value and gradient are those of the same rows on one device.
 
     Args:
       x: [m, p], finite, 0 in rows that do not count; the rows of this replica.
@@ -103,19 +93,25 @@ def correlation(
       bias_corrected: the U-centred statistic.
       eps: None, or absolute constants (root, quotient).
       axis_name: mapped axis over which the rows are split; None where all rows are here.
+      most_pairs: entries of a matrix of pairs above which it is computed in tiles.
+      block: most rows and columns of a tile.
 
     Returns:
       A scalar, on all replicas the same; 0 with zero gradient where R^2 is not defined.
     """
-    sums, count = jnp.asarray(_sums(x, y, weights, bias_corrected, eps, axis_name)), jnp.sum(weights)
+    replicas = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    if len(x) ** 2 * replicas > most_pairs:
+        sums = tiled_sums(x, y, weights, Form(bias_corrected, eps, axis_name, block))
+    else:
+        sums = _sums(x, y, weights, bias_corrected, eps, axis_name)
+    sums, count = jnp.asarray(sums), jnp.sum(weights)
     if axis_name is not None:
         sums, count = jax.lax.psum((sums, count), axis_name)
-    covariance, x_variance, y_variance = sums[:3] / pairs(count, bias_corrected)
+    covariance, x_variance, y_variance = sums / pairs(count, bias_corrected)
     square = x_variance * y_variance
     defined = count >= fewest_rows(bias_corrected)
     if eps is None:
-        mean_squares = 2 * sums[3:] / jnp.maximum(count, 1)
-        defined &= jnp.all(sums[1:3] / pairs(count, bias_corrected) > (16 * jnp.finfo(x.dtype).eps) ** 2 * mean_squares)
+        defined &= jnp.minimum(x_variance, y_variance) > (16 * jnp.finfo(x.dtype).eps) ** 2
     else:
         square = square + eps[1]
     return jnp.where(defined, covariance / jnp.sqrt(jnp.where(defined, square, 1)), 0)

@@ -110,10 +110,10 @@ def _sizes(rows: str, n: int, replicas: int) -> tuple[list[int], list[int]]:
 
 
 def test_nothing_quadratic_crosses_the_axis_and_no_device_has_a_whole_matrix():
-    """Both sides and the weights cross once, then norms and row means of both; the rest are scalars: five sums, there and back."""
+    """Both sides and the weights cross once, then norms and row means of both; the rest are scalars: three sums, there and back."""
     n, replicas = 64, 4
     crossing, everything = _sizes("own", n, replicas)
-    assert crossing == [5, 5, *[n] * 5, P * n, Q * n]
+    assert crossing == [3, 3, *[n] * 5, P * n, Q * n]
     assert max(everything) == n * n // replicas
     assert max(_sizes("gathered", n, replicas)[1]) >= n * n
 

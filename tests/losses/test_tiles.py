@@ -1,0 +1,98 @@
+"""Distance correlation in tiles: value and gradient of whole matrices, in memory that is linear in the rows."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxkd.losses import EAST_EPS, correlation
+from tests.dcor_oracle import dcor
+
+N, P, Q, BLOCK = 44, 5, 7, 16
+ORACLES = {False: dcor.distance_correlation_sqr, True: dcor.u_distance_correlation_sqr}
+FORMS = pytest.mark.parametrize(("bias_corrected", "eps"), [(False, None), (True, None), (False, EAST_EPS)], ids=["plain", "corrected", "absolute constants"])
+
+
+def _batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Far from the origin, rows that are equal on both sides and stand in different tiles, rows that do not count in each tile; no whole number of tiles."""
+    rng = np.random.default_rng(seed)
+    x, y = (rng.standard_normal((N, width)).astype(np.float32) + 3 for width in (P, Q))
+    y[:, :P] += x
+    x[40], y[40] = x[2], y[2]
+    where = ~np.isin(np.arange(N), [0, 4, 17, 33, 43])
+    x[~where], y[~where] = 0, 0
+    return x, y, where.astype(np.float32)
+
+
+@functools.cache
+def _compiled(bias_corrected: bool, eps: tuple[float, float] | None, tiled: bool):
+    settings = {"most_pairs": 0, "block": BLOCK} if tiled else {}
+    loss = functools.partial(correlation.correlation, bias_corrected=bias_corrected, eps=eps, **settings)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+
+@FORMS
+def test_tiles_are_whole_matrices(bias_corrected, eps):
+    x, y, weights = _batch()
+    value, gradients = _compiled(bias_corrected, eps, True)(x, y, weights)
+    whole, expected = _compiled(bias_corrected, eps, False)(x, y, weights)
+    np.testing.assert_allclose(value, whole, rtol=1e-6)
+    for gradient, other in zip(gradients, expected, strict=True):
+        assert np.linalg.norm(gradient - other) <= 2e-6 * np.linalg.norm(other)
+        assert not np.any(gradient[weights == 0])
+    np.testing.assert_allclose(gradients[0][40], gradients[0][2], rtol=1e-4, atol=1e-7)
+    rows = weights > 0
+    if eps is None:
+        assert abs(value - ORACLES[bias_corrected](x[rows].astype(np.float64), y[rows].astype(np.float64))) < 1e-6
+
+
+@FORMS
+def test_collapsed_rows_have_value_and_gradient_zero_in_tiles(bias_corrected, eps):
+    """Equal rows are nothing but rounding after their mean is taken off."""
+    _, y, weights = _batch(1)
+    x = np.where(weights[:, None] > 0, np.float32(0.1), 0).repeat(P, axis=1)
+    value, gradients = _compiled(bias_corrected, eps, True)(x, y, weights)
+    assert abs(value) <= (0 if eps is None else 1e-7)
+    assert not np.any(gradients[0])
+
+
+@pytest.mark.parametrize("bias_corrected", [False, True], ids=["plain", "corrected"])
+def test_tiles_of_own_rows_are_whole_matrices(bias_corrected):
+    """Four replicas with 11 rows each, in tiles of 6 with one row of padding."""
+    x, y, weights = _batch(2)
+
+    def loss(x, y, weights):
+        return correlation.correlation(x, y, weights, bias_corrected=bias_corrected, eps=None, axis_name="devices", most_pairs=0, block=6)
+
+    parts = [side.reshape(4, N // 4, *side.shape[1:]) for side in (x, y, weights)]
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axis_name="devices"))(*parts)
+    whole, expected = _compiled(bias_corrected, None, False)(x, y, weights)
+    np.testing.assert_allclose(values, np.full(4, whole), rtol=1e-6)
+    for gradient, other in zip(gradients, expected, strict=True):
+        assert np.linalg.norm(gradient.reshape(other.shape) / 4 - other) <= 5e-6 * np.linalg.norm(other)
+
+
+def _loss(rows: int):
+    return functools.partial(correlation.correlation, weights=np.ones(rows, np.float32), bias_corrected=False, eps=None)
+
+
+def _sides(rows: int) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct((rows, width), np.float32) for width in (512, 768)]
+
+
+def test_tiles_are_for_more_than_4096_rows():
+    assert "scan" not in str(jax.make_jaxpr(_loss(4096))(*_sides(4096)))
+    assert "scan" in str(jax.make_jaxpr(_loss(4097))(*_sides(4097)))
+
+
+def test_8192_rows_take_less_than_100_mb_and_a_constant_side_costs_no_product_of_its_gradient():
+    """One matrix of pairs would take 268 MB. Compiled, not run."""
+    products = {}
+    for argnums in (0, (0, 1)):
+        program = jax.jit(jax.value_and_grad(_loss(8192), argnums=argnums)).lower(*_sides(8192)).compile()
+        assert program.memory_analysis().temp_size_in_bytes < 100e6
+        assert "8192,8192" not in program.as_text()
+        products[argnums] = program.as_text().count(" dot(")
+    # Of each side: norms; in tiles on and off the diagonal distances, twice; with a gradient one more on the diagonal and two more off it.
+    assert products == {0: 2 * (1 + 2 * 2) + 3, (0, 1): 2 * (1 + 2 * 2 + 3)}
