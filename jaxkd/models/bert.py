@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError, DataError
+from jaxkd.models.dense import Dense
 from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
@@ -59,9 +60,9 @@ class BertConfig:
     embedding_size: int | None = None
     shared_layers: bool = False
 
-    def dense(self, features: int, name: str) -> nn.Dense:
+    def dense(self, features: int, name: str) -> Dense:
         """A dense layer with this encoder's initialisation."""
-        return nn.Dense(features, kernel_init=nn.initializers.normal(self.initializer_range), name=name)
+        return Dense(features, kernel_init=nn.initializers.normal(self.initializer_range), name=name)
 
     def norm(self, name: str) -> nn.LayerNorm:
         """A layer normalisation with this encoder's epsilon."""

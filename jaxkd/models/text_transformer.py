@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError
 from jaxkd.models.bag_of_embeddings import mean_over_tokens
+from jaxkd.models.dense import Dense
 from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
@@ -46,11 +47,11 @@ class _Layer(nn.Module):
         y = nn.LayerNorm(name="attention_norm")(x)
         shape = (*x.shape[:2], self.heads, x.shape[-1] // self.heads)
         # a bias of the keys would shift all scores of a query alike, which changes no weight
-        query, key, value = (nn.Dense(x.shape[-1], use_bias=name != "key", name=name)(y).reshape(shape) for name in ("query", "key", "value"))
-        attended = nn.Dense(x.shape[-1], name="attention_out")(attention(query, key, value, mask).reshape(x.shape))
+        query, key, value = (Dense(x.shape[-1], use_bias=name != "key", name=name)(y).reshape(shape) for name in ("query", "key", "value"))
+        attended = Dense(x.shape[-1], name="attention_out")(attention(query, key, value, mask).reshape(x.shape))
         x = x + Dropout(self.dropout, self.axis_name)(attended, train)
-        y = nn.gelu(nn.Dense(self.mlp_width, name="mlp_in")(nn.LayerNorm(name="mlp_norm")(x)))
-        return x + Dropout(self.dropout, self.axis_name)(nn.Dense(x.shape[-1], name="mlp_out")(y), train)
+        y = nn.gelu(Dense(self.mlp_width, name="mlp_in")(nn.LayerNorm(name="mlp_norm")(x)))
+        return x + Dropout(self.dropout, self.axis_name)(Dense(x.shape[-1], name="mlp_out")(y), train)
 
 
 class TextTransformer(nn.Module):
