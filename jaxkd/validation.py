@@ -58,7 +58,7 @@ _POSITIVE_NUMBERS = [
     *_of_training("learning_rate clip_norm"),
 ]
 _CHOICES = {
-    "store.dtype": ("float16", "float32"),
+    "store.dtype": ("float16", "bfloat16", "float32"),
     "frontend.kind": ("kaldi", "slaney"),
     "teacher.normalisation": ("none", "zscore", "vggish", "openl3"),
     "teacher.combine": ("concatenate", "separate"),

@@ -70,7 +70,7 @@ BAD = [
     ("compare.variants", ("narrow = compresed compressed.features=8",), "unknown method 'compresed'. Did you mean 'compressed'?"),
     ("compare.settings", ("narow compressed.features=8",), "unknown method 'narow'"),
     ("data.classes", ("piano", "piano"), "at least 2 different names"),
-    ("store.dtype", "int8", "one of float16, float32"),
+    ("store.dtype", "int8", "one of float16, bfloat16, float32"),
     ("student.compute_dtype", "float16", "one of float32, bfloat16"),
     ("parallel.parameters", "split", "one of replicated, sharded"),
     ("parallel.prefetch", 0, "config.parallel.prefetch is 0, but must be an integer of at least 1"),

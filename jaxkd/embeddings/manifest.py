@@ -10,7 +10,7 @@ from jaxkd.files import read_json, sha256_json, write_json
 FORMAT = "jaxkd-embeddings"
 VERSION = 1
 FILE = "manifest.json"
-DTYPES = ("float16", "float32")
+DTYPES = ("float16", "bfloat16", "float32")
 ABSENT = "nothing"
 
 

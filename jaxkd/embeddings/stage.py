@@ -51,7 +51,7 @@ def embed_dataset(
       teacher: see `jaxkd.teachers.Teacher`.
       dataset: its rows are what `teacher.embed` takes.
       path: folder of the store.
-      dtype: "float16" or "float32".
+      dtype: "float16", "bfloat16" or "float32".
       batch_size: rows the teacher embeds at once.
       shard_rows: examples in a shard.
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxkd.embeddings.manifest import DTYPES, FILE, Manifest, Shard, read_manifest, remedy, require_same, write_manifest
@@ -41,6 +42,8 @@ def _map_shard(path: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise ArtefactError(f"{file} is damaged: {error}. {remedy(path)}") from error
+    if manifest.dtype == "bfloat16" and vectors.dtype == "V2":  # what .npy files call it
+        vectors = vectors.view(manifest.dtype)
     if vectors.shape != (shard.vectors, manifest.dim) or vectors.dtype != manifest.dtype:
         raise ArtefactError(
             f"{file} is damaged: it holds {vectors.dtype} {vectors.shape} instead of {manifest.dtype} {(shard.vectors, manifest.dim)}. {remedy(path)}"
@@ -67,7 +70,7 @@ class EmbeddingStore:
       ids: example ids in the order they were written.
       dim: D, length of a vector.
       widths: (D,), as of the one teacher; see `jaxkd.embeddings.joined`.
-      dtype: numpy dtype of the stored vectors, float16 or float32.
+      dtype: numpy dtype of the stored vectors, float16, bfloat16 or float32.
       frames: T if every example has as many frames, else None (ragged).
     """
 
@@ -121,7 +124,7 @@ class EmbeddingStore:
           path: the store's folder.
           identity: JSON values that say what the embeddings are made from.
           dim: D, length of a vector.
-          dtype: "float16" or "float32".
+          dtype: "float16", "bfloat16" (the range of float32, 8 bits of precision) or "float32".
           shard_rows: examples in a shard.
 
         Raises:
@@ -302,7 +305,7 @@ class StoreWriter:
         finite = np.isfinite(embedding)
         if not np.all(finite):
             raise DataError(f"the embedding of {name!r} has {np.sum(~finite)} values that are NaN or infinite: look at its input and the teacher's weights.")
-        limit = np.finfo(self._manifest.dtype).max
+        limit = float(ml_dtypes.finfo(self._manifest.dtype).max)
         largest = embedding.flat[np.argmax(np.abs(embedding))]
         if abs(largest) > limit:
             raise DataError(

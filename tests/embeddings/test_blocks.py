@@ -13,7 +13,7 @@ DIM = 16
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_mean_and_spread_are_those_of_all_frames(tmp_path, monkeypatch, dtype, offset):
     """Of examples of different lengths, whose blocks differ more than the rows of a block; with a mean up to 1,000 times the spread."""
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 7)

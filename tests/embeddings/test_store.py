@@ -21,7 +21,7 @@ def write(path: Path, *, vectors=VECTORS, ids=IDS, dtype="float16", shard_rows=3
     return writer.finish()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shard_rows", [1000, 32, 1])
 def test_gather_returns_what_was_written_in_any_order(tmp_path, dtype, shard_rows):
     write(tmp_path / "store", dtype=dtype, shard_rows=shard_rows)
@@ -66,7 +66,7 @@ def test_what_follows_consecutive_examples_is_read_ahead(tmp_path, monkeypatch):
     assert asked == []
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_means_of_one_frame_are_what_is_stored(tmp_path, dtype):
     store = write(tmp_path / "store", vectors=VECTORS[:, :1], dtype=dtype)
     rows = np.arange(40, 50)
@@ -168,6 +168,7 @@ def test_one_changed_bit_is_found_by_verify(tmp_path):
         (np.nan, "float32", "'digit040' has 1 values that are NaN or infinite"),
         (-np.inf, "float16", "'digit040' has 1 values that are NaN or infinite"),
         (-7e4, "float16", "'digit040' reaches -70000, and float16 ends at 65504: store it as float32"),
+        (3.4e38, "bfloat16", "'digit040' reaches 3.4e\\+38, and bfloat16 ends at 3.38953e\\+38: store it as float32"),
     ],
 )
 def test_values_that_cannot_be_kept_are_refused_with_their_id(tmp_path, value, dtype, message):
@@ -197,7 +198,7 @@ def test_bad_examples_are_refused(tmp_path, ids, vectors, message):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"dtype": "bfloat16"}, "'bfloat16'. Valid: float16, float32"), ({"dim": 0}, "dim is 0"), ({"shard_rows": 0}, "shard_rows is 0")]
+    ("settings", "message"), [({"dtype": "int8"}, "'int8'. Valid: float16, bfloat16, float32"), ({"dim": 0}, "dim is 0"), ({"shard_rows": 0}, "shard_rows is 0")]
 )
 def test_bad_settings_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
