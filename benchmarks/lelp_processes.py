@@ -200,7 +200,8 @@ def floors(rows: int, dim: int, one: dict[str, float]) -> dict[str, float]:
 
 def print_table(runs: dict[int, list[dict[str, Any]]], floor: dict[str, float]) -> None:
     """Seconds and MB of each process of each run, and the floor."""
-    print("moments: with waiting for the others and the merge; merge: one more, alone; own: memory but for pages of the store, after each block")
+    print("read: a view of the rows in the file, whose pages come and are converted with the moments; moments: with waiting for the others and the merge;")
+    print("merge: one more, alone; own: memory but for pages of the store, after each block")
     columns = (*(f"{stage}_s" for stage in STAGES), "all_s", "merge_s", "own_mb", "peak_mb")
     print(f"{'process':10}{'rows':>11}" + "".join(f"{name:>13}" for name in columns))
     for count, figures in runs.items():

@@ -198,7 +198,8 @@ def test_bad_examples_are_refused(tmp_path, ids, vectors, message):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"dtype": "int8"}, "'int8'. Valid: float16, bfloat16, float32"), ({"dim": 0}, "dim is 0"), ({"shard_rows": 0}, "shard_rows is 0")]
+    ("settings", "message"),
+    [({"dtype": "int8"}, "'int8'. Valid: float16, bfloat16, float32"), ({"dim": 0}, "dim is 0"), ({"shard_rows": 0}, "shard_rows is 0")],
 )
 def test_bad_settings_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
