@@ -20,6 +20,8 @@ from jaxkd.results.document import Document, Plot, Table, Text, to_markdown, to_
 from jaxkd.workdir import code
 
 RESULTS = Path(__file__).parent / "results"
+LOAD = round(os.getloadavg()[0], 1)
+"""Processes that were running in the minute before the benchmark began: near 0 on a quiet machine."""
 PLACES = {"--peer-python": "PYTHON", "--workdir": "DIR", "--out": ""}
 """Options that name places of this machine, and what stands for these in a command."""
 
@@ -83,7 +85,7 @@ def about(name: str, doc: str, figures: Sequence[Figure], versions: Mapping[str,
         "claim": " ".join(doc.partition("\n\n")[0].split()),
         "command": command(name, sys.argv[1:]),
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "load before": LOAD, "platform": platform.platform()},
         "versions": {**code(), **versions},
         "figures": [figure._asdict() | {"reached": figure.reached} for figure in figures],
     }

@@ -56,7 +56,11 @@ def test_kept_as_json_and_markdown_with_the_exit_status(tmp_path, monkeypatch, c
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == kept
     assert (kept["claim"], kept["command"], kept["rows"]) == ("A claim of two lines.", "python -m benchmarks.one", 3)
     assert kept["figures"][0] == {"name": "ratio", "value": 1.234568, "unit": "", "low": 1.0, "high": 2.0, "at_most": 1.3, "at_least": None, "reached": True}
-    assert kept["versions"]["peer"] == "1.0" and kept["versions"].keys() > {"jax", "numpy"} and kept["machine"].keys() == {"processor", "cores", "platform"}
+    assert (
+        kept["versions"]["peer"] == "1.0"
+        and kept["versions"].keys() > {"jax", "numpy"}
+        and kept["machine"].keys() == {"processor", "cores", "load before", "platform"}
+    )
     text = (tmp_path / "one.md").read_text()
     assert "| ratio | 1.23 | 1 | 2 | at most 1.3 | yes |" in text and "| seconds | 1.5 s | - | - | - | - |" in text and "| all | 1.5 |" in text
     assert record.keep("one", doc, [*figures, Figure("speed", 1.0, at_least=2.0)], {}, tmp_path, variant="small") == 1
