@@ -20,13 +20,15 @@ import jax.numpy as jnp
 from benchmarks.record import Figure, add_out, keep, of_repeats
 from jaxkd import pipeline
 from jaxkd.files import default_cache_dir
+from jaxkd.memory import keep_freed
 from jaxkd.training.experiment import Assembly, assemble
 
 THREADS = (1, 2, 4, 8, 16)
 
 
 def assembled(job: str) -> Assembly:
-    """The parts of a job of `configs/`, its data prepared."""
+    """The parts of a job of `configs/`, its data prepared, in a process that keeps its memory as that of a job does."""
+    keep_freed()
     file, _, argument = job.partition(":")
     config = importlib.import_module(f"configs.{file}").get_config(argument)
     return assemble(config, pipeline.precompute(config, default_cache_dir()))
