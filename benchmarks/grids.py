@@ -17,6 +17,10 @@ from jaxkd.workdir import SOURCE
 PIVOTS = ("baseline", "east", "compressed")
 """Rows that the others are compared with in the table."""
 NOT_KEPT = "not kept"
+CAUTION = (
+    "Brackets: the 95 % interval, paired by clip and by seed, from 1,000 resamples, so that a bound within 0.002 of zero may fall on either side of it; a star: it "
+    "leaves zero out. With few seeds the part of the spread that comes from training is underestimated, and nothing is corrected for the number of comparisons."
+)
 MINUS = "A row whose name ends like that of a row of east, baseline or compressed is compared with that one."
 
 
@@ -103,7 +107,7 @@ def _document(name: str, common: dict[str, Any], rows: list[dict[str, Any]]) -> 
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
     kept = {key: value for key, value in common.items() if key not in ("figures", "claim", "benchmark")}
     blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(kept)], label_columns=2))
-    return Document(name, f"{common['date']}. Brackets: the 95 % interval, paired by clip and by seed; a star: it leaves zero out. {MINUS}", blocks)
+    return Document(name, f"{common['date']}. {CAUTION} {MINUS}", blocks)
 
 
 def _gap(cell: dict[str, Any] | None) -> str:
