@@ -18,8 +18,8 @@ PIVOTS = ("baseline", "east", "compressed")
 """Rows that the others are compared with in the table."""
 NOT_KEPT = "not kept"
 CAUTION = (
-    "Brackets: the 95 % interval, paired by clip and by seed, from 1,000 resamples, so that a bound within 0.002 of zero may fall on either side of it; a star: it "
-    "leaves zero out. With few seeds the part of the spread that comes from training is underestimated, and nothing is corrected for the number of comparisons."
+    "Brackets: the 95 % interval, paired by clip and by seed, from 1,000 resamples, so that a bound within 0.002 of zero may fall on either side; a star: it "
+    "leaves zero out. With few seeds what training adds to the spread is underestimated, and nothing is corrected for the number of comparisons."
 )
 MINUS = "A row whose name ends like that of a row of east, baseline or compressed is compared with that one."
 
