@@ -13,7 +13,7 @@ from jaxkd.losses.reduce import all_rows, first_row
 from jaxkd.losses.tiles import Form, tiled_sums
 
 MOST_PAIRS = 4096**2
-"""Entries of a matrix of pairs up to which it is held as a whole; larger ones are computed in tiles, twice, with memory that is linear in n."""
+"""Entries that a device has of a matrix of pairs up to which they are held as a whole; more are computed in tiles, twice, in memory that is linear in n."""
 BLOCK = 1024
 """Most rows and columns of a tile."""
 
@@ -100,7 +100,9 @@ def correlation(
       A scalar, on all replicas the same; 0 with zero gradient where R^2 is not defined.
     """
     replicas = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    if len(x) ** 2 * replicas > most_pairs:
+    # Under jit XLA gives each of several devices its rows of whole matrices; tiles, one after the other, would be computed by all of them.
+    one_by_one = axis_name is not None or jax.device_count() == 1
+    if one_by_one and len(x) ** 2 * replicas > most_pairs:
         sums = tiled_sums(x, y, weights, Form(bias_corrected, eps, axis_name, block))
     else:
         sums = _sums(x, y, weights, bias_corrected, eps, axis_name)

@@ -32,8 +32,11 @@ def centred_points(x: jax.Array, weights: jax.Array, eps: tuple[float, float] | 
 
 
 def gram(points: jax.Array) -> jax.Array:
-    """Products of all pairs of rows [n, p] -> [n, n]. On CPU those of many rows are computed on and below the diagonal, and mirrored."""
-    if len(points) < FEWEST_ROWS:
+    """Products of all pairs of rows [n, p] -> [n, n]. On one CPU device those of many rows are computed on and below the diagonal, and mirrored.
+
+    Where several devices have the rows, each computes its own: mirrored parts would have to cross.
+    """
+    if len(points) < FEWEST_ROWS or jax.device_count() > 1:
         return _whole(points)
     return jax.lax.platform_dependent(points, cpu=_mirrored, default=_whole)
 

@@ -81,9 +81,16 @@ def _sides(rows: int) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct((rows, width), np.float32) for width in (512, 768)]
 
 
-def test_tiles_are_for_more_than_4096_rows():
-    assert "scan" not in str(jax.make_jaxpr(_loss(4096))(*_sides(4096)))
-    assert "scan" in str(jax.make_jaxpr(_loss(4097))(*_sides(4097)))
+def test_tiles_and_mirrored_products_are_for_one_device(monkeypatch):
+    """Tiles for more than 4,096 rows. Under jit several devices would compute each tile all of them, and mirrored parts would cross."""
+
+    def program(rows):
+        return str(jax.make_jaxpr(_loss(rows))(*_sides(rows)))
+
+    assert "scan" not in program(4096) and "platform_index" in program(4096)
+    assert "scan" in program(4097)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert "scan" not in program(4097) and "platform_index" not in program(4097)
 
 
 def test_8192_rows_take_less_than_100_mb_and_a_constant_side_costs_no_product_of_its_gradient():
