@@ -124,6 +124,12 @@ def test_allowed_imports_pass(where, statement):
     assert not violations(ast.parse(statement), PACKAGE / where)
 
 
+def test_the_guide_for_contributors_names_the_same_floors():
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = {int(floor): sorted(re.findall(r"`(\w+)(?:\.py|/)`", rooms)) for floor, rooms in rows}
+    assert named == {floor: sorted(rooms) for floor, rooms in enumerate(FLOORS)}
+
+
 def test_floor_0_has_no_circle():
     graph = {path.stem: {room for room in imported_rooms(parse(path), path) if room != path.stem} for path in MODULES if room_of(path) in FLOORS[0]}
     assert list(graphlib.TopologicalSorter(graph).static_order())

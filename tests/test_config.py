@@ -2,10 +2,14 @@
 
 import pytest
 
+from jaxkd import compression, members, methods, pipeline
 from jaxkd import config as configs
-from jaxkd import members, methods, pipeline
+from jaxkd.embeddings import manifest
 from jaxkd.errors import ConfigError
-from jaxkd.teachers import aisfx, musicnn
+from jaxkd.lelp import null_space, rotation, subspaces
+from jaxkd.losses import alignment, groups, relations
+from jaxkd.teachers import aisfx, choice, musicnn
+from jaxkd.validation import validate
 from tests.small import load_config
 
 BAD = [
@@ -296,3 +300,31 @@ def test_fingerprint_depends_on_results_alone():
     assert configs.fingerprint(config) == original
     config.training.steps += 1
     assert configs.fingerprint(config) != original
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("store.dtype", manifest.DTYPES),
+        ("teacher.normalisation", choice.NORMALISATIONS),
+        ("distance.name", (*methods.BETWEEN_ROWS, "fitnet", *methods.EQUAL_WIDTHS)),
+        ("distance.difference", relations.DIFFERENCES),
+        ("distance.gather", groups.GATHERS),
+        ("distance.rows", relations.ROWS),
+        ("distance.alignment", alignment.ALIGNMENTS),
+        ("compressed.transformation", compression.TRANSFORMATIONS),
+        ("lelp.null_space", null_space.NULL_SPACES),
+        ("lelp.rotation", rotation.ROTATIONS),
+        ("lelp.scale", subspaces.SCALES),
+        ("lelp.solver", subspaces.SOLVERS),
+        ("lelp.classes_from", subspaces.CLASS_SOURCES),
+    ],
+)
+def test_a_choice_is_among_the_names_that_the_library_takes(field, names):
+    """The check has names of its own, since it imports no JAX."""
+    config = configs.default_config()
+    part, name = field.split(".")
+    config[part][name] = "none of them"
+    with pytest.raises(ConfigError) as refused:
+        validate(config)
+    assert str(refused.value) == f"config.{field} is 'none of them', but must be one of {', '.join(names)}."

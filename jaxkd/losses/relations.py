@@ -18,6 +18,7 @@ EAST_EPS = (1e-12, 1e-9)
 """The absolute constants of EAsT (arXiv 2306.17424): added to squared distances, and to the product of the distance variances."""
 
 ROWS = ("gathered", "own")
+DIFFERENCES = ("absolute", "squared")
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -167,12 +168,12 @@ def cosine_distance_correlation_loss(
     return mean_over_groups(group_loss, features, embedding, min_rows=min_rows, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
-@functools.partial(jax.jit, static_argnames=("kind", "group_size", "axis_name", "gather"))
+@functools.partial(jax.jit, static_argnames=("difference", "group_size", "axis_name", "gather"))
 def cosine_distance_difference(
     features: Array,
     embedding: Array,
     *,
-    kind: str = "l1",
+    difference: str = "absolute",
     group_size: int | None = None,
     axis_name: str | None = None,
     where: Array | None = None,
@@ -185,7 +186,7 @@ def cosine_distance_difference(
     Args:
       features: student's features, [B, T, p] or [B, p].
       embedding: teacher's embedding, [B, T, q] or [B, q].
-      kind: "l1" = absolute difference, "mse" = squared difference.
+      difference: "absolute" as in the authors' code, or "squared" as on their poster.
       group_size: rows a group, as in `distance_correlation_loss`; a remainder needs at least 2 rows.
       axis_name: mapped axis over which the batch is split; rows are gathered over it.
       where: True for the rows that count, bool [B]; may be traced.
@@ -195,15 +196,15 @@ def cosine_distance_difference(
       A scalar, float32 (float64 for float64 inputs). Unaffected by rotation of a side and by the scale of each vector.
 
     Raises:
-      ConfigError: `kind` is unknown, numbers of rows or frames differ, or the group size is too small.
+      ConfigError: `difference` is unknown, numbers of rows or frames differ, or the group size is too small.
     """
-    if kind not in ("l1", "mse"):
-        raise ConfigError(f"cosine_distance_difference has no kind {kind!r}. Valid: 'l1', 'mse'.")
+    if difference not in DIFFERENCES:
+        raise unknown_name("difference", difference, DIFFERENCES)
 
     def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
         x, y = unit_rows(x), unit_rows(y)
-        difference = (_matmul(x, x.T) - _matmul(y, y.T)) * weights[:, None] * weights[None, :]
-        difference = jnp.abs(difference) if kind == "l1" else jnp.square(difference)
-        return jnp.sum(difference) / jnp.maximum(jnp.sum(weights), 1) ** 2
+        apart = (_matmul(x, x.T) - _matmul(y, y.T)) * weights[:, None] * weights[None, :]
+        apart = jnp.abs(apart) if difference == "absolute" else jnp.square(apart)
+        return jnp.sum(apart) / jnp.maximum(jnp.sum(weights), 1) ** 2
 
     return mean_over_groups(group_loss, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)

@@ -14,7 +14,6 @@ from jaxkd.types import Array, StudentOutputs
 
 _ROW_BY_ROW = {"fitnet": lib.fitnet, "l2": lib.l2, "cosine": lib.cosine}
 _CORRELATIONS = {"distance_correlation": lib.distance_correlation_loss, "cosine_distance_correlation": lib.cosine_distance_correlation_loss}
-_DIFFERENCES = {"absolute": "l1", "squared": "mse"}
 
 
 class Stage(NamedTuple):
@@ -98,7 +97,7 @@ def _of_stage(config: Any, stage: Stage, features: Array, embedding: Array, wher
         return _ROW_BY_ROW[settings.name](features, embedding, where=where, axis_name=axis_name)
     of_groups = {"group_size": settings.group_size or None, "where": where, "axis_name": axis_name, "gather": settings.gather}
     if settings.name == "cosine_distance_difference":
-        return lib.cosine_distance_difference(features, embedding, kind=_DIFFERENCES[settings.difference], **of_groups)
+        return lib.cosine_distance_difference(features, embedding, difference=settings.difference, **of_groups)
     eps = lib.EAST_EPS if settings.absolute_eps else None
     own = {"rows": settings.rows} if settings.name == "distance_correlation" else {}
     return _CORRELATIONS[settings.name](features, embedding, bias_corrected=settings.bias_corrected, eps=eps, **own, **of_groups)

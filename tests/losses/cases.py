@@ -112,8 +112,8 @@ CASES = {
         frames(Q),
         per_frame(lambda x, y: float(np.mean(np.abs(cosine_similarity(x) - cosine_similarity(y))))),
     ),
-    "cosine_distance_difference_mse": Case(
-        functools.partial(losses.cosine_distance_difference, kind="mse"),
+    "cosine_distance_difference_squared": Case(
+        functools.partial(losses.cosine_distance_difference, difference="squared"),
         frames(P),
         frames(Q),
         per_frame(lambda x, y: float(np.mean((cosine_similarity(x) - cosine_similarity(y)) ** 2))),

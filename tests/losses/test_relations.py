@@ -220,7 +220,7 @@ def test_a_group_larger_than_the_batch_is_the_batch():
         (lambda: distance_correlation_sqr(Z, E[:3]), r"\(4, 2\) and \(3, 3\)"),
         (lambda: distance_correlation_loss(Z[:, None], np.zeros((4, 2, 3))), "align_time"),
         (lambda: distance_correlation_loss(Z, E, group_size=3, bias_corrected=True), "group_size is 3.*at least 4"),
-        (lambda: cosine_distance_difference(Z, E, kind="l2"), "'l2'.*'l1', 'mse'"),
+        (lambda: cosine_distance_difference(Z, E, difference="square"), r"unknown difference 'square'\. Did you mean 'squared'\? Valid: absolute, squared"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
