@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: noted while a step runs, acted upon between steps."""
 
+import gc
 import signal
 import threading
 import time
@@ -9,17 +10,31 @@ from jaxkd.errors import Interrupted
 
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _raised: list[tuple[int, float]] = []
+_CALLBACK_SECONDS = 0.01
 _CLEAN_UP_SECONDS = 5.0
 """Within so long a second SIGTERM is that of a supervisor which tells parent and child, and would break off what the first one has begun to clean up."""
+
+
+def _in_a_callback(frame: FrameType | None) -> bool:
+    """Whether a frame is that of a callback of the garbage collector, or was called by one."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    return frame is not None
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Handler of SIGINT and SIGTERM between stages: raises, and lets the next `InterruptGuard` know, since a library may swallow what is raised in a callback.
 
+    Callbacks of the garbage collector, of which JAX has one, swallow everything: a signal that comes while one runs is sent again when it is over.
+
     Raises:
       KeyboardInterrupt: on SIGINT.
       Interrupted: on SIGTERM, if there was none just before.
     """
+    if _in_a_callback(frame):
+        threading.Timer(_CALLBACK_SECONDS, signal.pthread_kill, (threading.main_thread().ident, number)).start()
+        return
     now = time.monotonic()
     if number == signal.SIGTERM and any(before == number and now - at < _CLEAN_UP_SECONDS for before, at in _raised):
         return

@@ -1,6 +1,8 @@
 """Signals between stages and during training."""
 
+import gc
 import signal
+import time
 
 import pytest
 
@@ -26,6 +28,29 @@ def test_what_a_callback_swallows_stops_the_training_that_follows(number, error,
     with InterruptGuard() as guard:
         assert guard.received == number
         assert ended_by(guard.received, "saved.").exit_status == status
+
+
+def test_a_signal_within_a_callback_of_the_garbage_collector_is_not_swallowed():
+    signal.signal(signal.SIGINT, interrupt.interrupt)
+    within = []
+
+    def called_by_it():
+        signal.raise_signal(signal.SIGINT)
+
+    def callback(phase, info):
+        if not within:
+            within.append(phase)
+            called_by_it()
+            within.append("over")
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gc.collect()
+            time.sleep(30)
+    finally:
+        gc.callbacks.remove(callback)
+    assert within == ["start", "over"]
 
 
 def test_a_second_sigterm_just_after_the_first_breaks_off_nothing(monkeypatch):
