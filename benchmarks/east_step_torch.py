@@ -89,8 +89,7 @@ class FrontEnd:
 
 
 def distance(features: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-    """Mean over frames of 1 - R^2 within the batch, by explicit differences, with EAsT's constants; the teacher's 11 frames are repeated 6 times."""
-    embedding = embedding.repeat_interleave(6, dim=1)
+    """Mean over frames of 1 - R^2 within the batch, by explicit differences, with EAsT's constants."""
     length = min(features.shape[1], embedding.shape[1])
 
     def centred(x: torch.Tensor) -> torch.Tensor:
@@ -142,11 +141,15 @@ class Step:
         with torch.no_grad():
             return self.share * self.front_end(self.audio) + (1 - self.share) * self.front_end(self.partners)
 
+    def expanded(self) -> torch.Tensor:
+        """The teacher's 11 frames, 6 times each."""
+        return self.embedding.repeat_interleave(6, dim=1)
+
     def loss(self, inputs: torch.Tensor) -> torch.Tensor:
         """0.1 label loss + 0.9 distance."""
         logits, features = self.network(inputs)
         label = F.binary_cross_entropy(torch.sigmoid(logits)[self.mask], self.labels[self.mask])
-        return 0.1 * label + 0.9 * distance(features, self.embedding)
+        return 0.1 * label + 0.9 * distance(features, self.expanded())
 
     def update(self) -> None:
         """Clipping and Adam."""
@@ -160,7 +163,7 @@ class Step:
     def distance_part(self) -> None:
         """The distance and its gradient to the student."""
         self.features.grad = None
-        distance(self.features, self.embedding).backward()
+        distance(self.features, self.expanded()).backward()
 
     def optimiser_part(self) -> None:
         """Clipping and Adam on gradients that are there."""
