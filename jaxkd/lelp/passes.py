@@ -36,8 +36,8 @@ class Again:
 def from_passes(batches: Iterable[tuple[Array, Array]], num_classes: int, basis: np.ndarray, wanted: int) -> list[PrincipalDirections]:
     """Eigenvectors of N Sigma_c N from products of the rows with random vectors and with what came of them: a block Krylov space of each class.
 
-    A range finder (Halko, Martinsson and Tropp, SIAM Review 2011) of which every pass is used (Musco and Musco, NeurIPS 2015). The memory is 32 C D k bytes
-    after each pass, with k twice the directions, whatever the rows. Products are float32, their sums float64.
+    A range finder (Halko, Martinsson and Tropp, SIAM Review 2011) of which every pass is used (Musco and Musco, NeurIPS 2015). The memory grows by
+    32 C D S bytes with each pass, S directions, and not with the rows. Products are float32, their sums float64.
 
     Args:
       batches: pairs of embeddings [n, D] and class ids [n], which can be read several times.
