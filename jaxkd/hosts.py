@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.errors import ConfigError
+from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.files import exclusive
 from jaxkd.watch import NOT_JOINED
 
@@ -120,12 +120,20 @@ def shared_folder(own: Path) -> Path:
 
 
 def gathered(values: np.ndarray) -> np.ndarray:
-    """The values of all processes, [count, ...]; every process must call it."""
+    """The values of all processes, [count, ...], to the bit; every process must call it."""
     if count() == 1:
         return values[None]
     from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.process_allgather(values, tiled=False)).reshape(count(), *values.shape)
+    own = np.frombuffer(values.tobytes(), np.uint8)  # of float64 JAX would make float32
+    return np.asarray(multihost_utils.process_allgather(own, tiled=False)).reshape(count(), -1).view(values.dtype).reshape(count(), *values.shape)
+
+
+def gathered_bytes(own: bytes) -> list[bytes]:
+    """What each process brings, of whatever length; every process must call it."""
+    sizes = gathered(np.array([len(own)]))[:, 0]
+    padded = gathered(np.frombuffer(own.ljust(int(sizes.max()) + 1), np.uint8))
+    return [bytes(row[:size]) for row, size in zip(padded, sizes, strict=True)]
 
 
 def wait_for_all() -> None:
@@ -177,10 +185,7 @@ def require_same(values: dict[str, Any], what: str) -> None:
     Raises:
       ConfigError: in all of them, if one differs from process 0; names the process, the field and both values.
     """
-    own = json.dumps(values, sort_keys=True).encode()
-    sizes = gathered(np.array([len(own)], np.int32))[:, 0]
-    texts = gathered(np.frombuffer(own.ljust(int(sizes.max())), np.uint8))
-    first, *others = (json.loads(bytes(text[:size])) for text, size in zip(texts, sizes, strict=True))
+    first, *others = map(json.loads, gathered_bytes(json.dumps(values).encode()))
     differing = [
         f"process {number}: {name} is {other.get(name)!r}, in process 0 it is {first.get(name)!r}"
         for number, other in enumerate(others, start=1)
@@ -212,6 +217,19 @@ def require_shared(folder: Path, flag: str) -> None:
     if not seen.all():
         blind = ", ".join(str(number) for number in np.flatnonzero(seen == 0))
         raise ConfigError(f"process {blind} of the job does not see {folder} of process 0: --{flag} must name a folder that all hosts share.")
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """A block at whose end all processes meet, without another meeting in it: an `ArtefactError` of one is raised in all of them, and names the process."""
+    own = None
+    try:
+        yield
+    except ArtefactError as error:
+        own = error
+    for process, said in enumerate(gathered_bytes(str(own or "").encode())):
+        if said:
+            raise ArtefactError(f"process {process} of the job: {said.decode()}" if count() > 1 else said.decode()) from own
 
 
 @contextlib.contextmanager

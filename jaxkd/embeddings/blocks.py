@@ -1,9 +1,11 @@
-"""Reads a store in blocks of examples, so that memory does not grow with their number."""
+"""Reads a store in blocks of examples, so that memory does not grow with their number, and shares the blocks out to the processes of a job."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from jaxkd import hosts
 
 BLOCK_ROWS = 4096
 
@@ -13,24 +15,44 @@ def id_blocks(ids: list[str]) -> Iterator[list[str]]:
     return (ids[start : start + BLOCK_ROWS] for start in range(0, len(ids), BLOCK_ROWS))
 
 
-def frame_blocks(store: Any, ids: list[str]) -> Iterator[np.ndarray]:
-    """Every frame of the examples of a store, joined or not, in the stored dtype: [n, D] for each block of ids, without the zeros after short examples."""
-    for block in id_blocks(ids):
-        frames, lengths = store.gather(block), store.lengths(block)
-        yield frames[np.arange(frames.shape[1]) < lengths[:, None]]
+def all_frames(store: Any, ids: list[str]) -> np.ndarray:
+    """Every frame of the examples of a store, joined or not, in the stored dtype [n, D], without the zeros after short examples."""
+    frames, lengths = store.gather(ids), store.lengths(ids)
+    return frames[np.arange(frames.shape[1]) < lengths[:, None]]
 
 
-def mean_and_std(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (divisor n) of each column, float64 [D], in one pass: blocks are merged as in Chan, Golub and LeVeque (1983).
-
-    A column that does not vary beyond the rounding of float32 has the standard deviation 1, so that it can be divided by.
+def shared_out(function: Callable[[list[str]], np.ndarray], ids: list[str]) -> Iterator[np.ndarray]:
+    """function(block) of every block of ids in order, of which process N of P computes every P-th alone, from N on; every process must go through all of it.
 
     Args:
-      blocks: rows [n, D] of any float dtype, together at least one row.
+      function: its results differ in the length of their first axis at most.
+      ids: the same in every process.
     """
-    count, mean, squares = 0, np.zeros(()), np.zeros(())
-    for block in blocks:
-        rows, of_block, spread = len(block), block.mean(axis=0, dtype=np.float64), block.var(axis=0, dtype=np.float64)
+    starts = range(0, len(ids), BLOCK_ROWS)
+    for first in range(0, len(starts), hosts.count()):
+        start = starts[min(first + hosts.index(), len(starts) - 1)]
+        own = function(ids[start : start + BLOCK_ROWS])
+        for result in hosts.gathered_bytes(own.tobytes())[: len(starts) - first]:
+            yield np.frombuffer(result, own.dtype).reshape(-1, *own.shape[1:])
+
+
+def _moments(rows: np.ndarray) -> np.ndarray:
+    """Count, mean and variance (divisor n) of each column, float64 [3, D]."""
+    return np.stack([np.full(rows.shape[1], len(rows)), rows.mean(axis=0, dtype=np.float64), rows.var(axis=0, dtype=np.float64)])
+
+
+def mean_and_std(read: Callable[[list[str]], np.ndarray], ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (divisor n) of each column, float64 [D], in one pass: blocks are merged as in Chan, Golub and LeVeque (1983).
+
+    A column that does not vary beyond the rounding of float32 has the standard deviation 1, so that it can be divided by. The blocks are shared out to the
+    processes of a job, each of which must call it, with the same result to the bit.
+
+    Args:
+      read: f(ids) -> rows [n, D] of any float dtype.
+      ids: at least one.
+    """
+    count, mean, squares = np.zeros(()), np.zeros(()), np.zeros(())
+    for rows, of_block, spread in shared_out(lambda block: _moments(read(block)), ids):
         total, apart = count + rows, of_block - mean
         squares = squares + rows * spread + apart**2 * (count * rows / total)
         mean, count = mean + apart * (rows / total), total

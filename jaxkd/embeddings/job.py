@@ -39,7 +39,7 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
       options: further ones of `embed_dataset`.
 
     Raises:
-      ArtefactError: process 0 does not see the shards of another; and what `embed_dataset` raises.
+      ArtefactError: in all processes, if one does not see what another wrote, or finds a shard damaged; and what `embed_dataset` raises.
     """
     path = Path(path)
     finished = (path / FILE).is_file() and read_manifest(path).complete
@@ -48,10 +48,11 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
         if part.splits["part"]:
             embed_dataset(teacher, part, _folder(path, hosts.index()), shard_rows=shard_rows, **options)
         hosts.wait_for_all()
-        if hosts.index() == 0:
-            _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
-        hosts.wait_for_all()
-    return embed_dataset(teacher, dataset, path, shard_rows=shard_rows, **options)
+        with hosts.failing_together():
+            if hosts.index() == 0:
+                _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
+    with hosts.failing_together():
+        return embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
 
 
 def _folder(path: Path, number: int) -> Path:

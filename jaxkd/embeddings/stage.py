@@ -40,7 +40,14 @@ def store_identity(teacher: "Teacher", dataset: Examples) -> dict[str, Any]:
 
 
 def embed_dataset(
-    teacher: "Teacher", dataset: Examples, path: str | Path, *, dtype: str = "float16", batch_size: int = 16, shard_rows: int = 4096
+    teacher: "Teacher",
+    dataset: Examples,
+    path: str | Path,
+    *,
+    dtype: str = "float16",
+    batch_size: int = 16,
+    shard_rows: int = 4096,
+    verified: slice = slice(None),
 ) -> EmbeddingStore:
     """Embeds every example of every split, and returns the store; a finished store is verified and reused, an interrupted one continued.
 
@@ -54,6 +61,7 @@ def embed_dataset(
       dtype: "float16", "bfloat16" or "float32".
       batch_size: rows the teacher embeds at once.
       shard_rows: examples in a shard.
+      verified: the shards of a finished store that are verified.
 
     Raises:
       ConfigError: a bad size or dtype, or the sample rates of teacher and data differ.
@@ -72,7 +80,7 @@ def embed_dataset(
         if found.complete:
             require_same(path, {**found.identity, "dtype": found.dtype}, {**identity, "dtype": dtype})
             store = EmbeddingStore.open(path, expected=identity)
-            store.verify()
+            store.verify(verified)
             _require_ids(path, store.ids, tuple(ids))
             return store
     writer = EmbeddingStore.create(path, identity=identity, dim=teacher.dim, dtype=dtype, shard_rows=shard_rows)

@@ -220,13 +220,13 @@ class EmbeddingStore:
             gathered[position, :length] = self._shards[shards[position]][start : start + length]
         return gathered
 
-    def verify(self) -> None:
-        """Reads every shard and compares its checksum.
+    def verify(self, shards: slice = slice(None)) -> None:
+        """Reads every shard, or those of a slice, and compares its checksum.
 
         Raises:
           ArtefactError: a shard is damaged; the message names it.
         """
-        for shard in progress(self._manifest.shards, description="verify embeddings", unit="shard"):
+        for shard in progress(self._manifest.shards[shards], description="verify embeddings", unit="shard"):
             _verify_shard(self.path, shard)
 
 

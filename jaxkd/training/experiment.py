@@ -12,7 +12,7 @@ import numpy as np
 from jaxkd import hosts, methods, students, teachers
 from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
-from jaxkd.embeddings.blocks import frame_blocks, mean_and_std
+from jaxkd.embeddings.blocks import all_frames, id_blocks, mean_and_std
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
@@ -64,7 +64,7 @@ def fit_normalisation(store: EmbeddingStore | JoinedStore, ids: list[str], kinds
     mean, std = (np.repeat(np.array(values, np.float32), store.widths) for values in zip(*constants, strict=True))
     fitted = np.repeat([kind == "zscore" for kind in kinds], store.widths)
     if fitted.any():
-        mean[fitted], std[fitted] = mean_and_std(frames[:, fitted] for frames in frame_blocks(store, ids))
+        mean[fitted], std[fitted] = mean_and_std(lambda block: all_frames(store, block)[:, fitted], ids)
     return Normalisation(mean, std)
 
 
@@ -82,7 +82,7 @@ def fixed_projection(config: Any, store: EmbeddingStore | JoinedStore | None, id
         return functools.partial(random_projection, dim=store.dim, seed=config.seed)
     normalisation = fit_normalisation(store, ids, normalisations(config))
 
-    return principal_components(lambda: (np.asarray(normalisation(frames)) for frames in frame_blocks(store, ids))).projection
+    return principal_components(lambda: (np.asarray(normalisation(all_frames(store, block))) for block in id_blocks(ids))).projection
 
 
 def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxkd.data.image_transform import image_transform, pixel_statistics
 from jaxkd.data.tokens import TokenView
 from jaxkd.data.transforms import audio_transform
-from jaxkd.embeddings.blocks import id_blocks, mean_and_std
+from jaxkd.embeddings.blocks import mean_and_std
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.frontend import LogMel
 from jaxkd.types import Gatherable
@@ -91,7 +91,7 @@ def image_inputs(dataset: Any) -> StudentInputs:
 def feature_inputs(store: EmbeddingStore, notes: dict[str, str], train_ids: list[str]) -> StudentInputs:
     """Frozen features, standardised by the training split; `notes` are remarks on how they were made."""
     source = Features(store)
-    mean, std = mean_and_std(source.gather(block) for block in id_blocks(train_ids))
+    mean, std = mean_and_std(source.gather, train_ids)
     settings = {
         "kind": "features",
         "made_by": store.identity,

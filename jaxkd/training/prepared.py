@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.views import Views, base_ids
-from jaxkd.embeddings.blocks import id_blocks
+from jaxkd.embeddings.blocks import shared_out
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings
 from jaxkd.lelp import fold_logits
@@ -62,15 +62,13 @@ class Prepared(NamedTuple):
         return self.store if self.frames is None else self.frames
 
     def teacher_logits(self) -> Table | None:
-        """Logits of the classifier for every id of the store, or None without a classifier; the embeddings are read block by block."""
-        if self.store is None or self.classifier is None:
+        """Logits of the classifier for every id of the store, or None without a classifier; the processes of a job share the reading, and must all call it."""
+        store, classifier = self.store, self.classifier
+        if store is None or classifier is None:
             return None
-        ids, row = list(self.store.ids), 0
-        logits = np.empty((len(ids), len(self.classifier.bias)), np.float32)
-        for block in id_blocks(ids):
-            logits[row : row + len(block)] = self.classifier.logits(mean_embeddings(self.store, block))
-            row += len(block)
-        return Table({example: place for place, example in enumerate(ids)}, logits)
+        ids = list(store.ids)
+        logits = shared_out(lambda block: classifier.logits(mean_embeddings(store, block)), ids)
+        return Table({example: place for place, example in enumerate(ids)}, np.concatenate(list(logits)))
 
     def by_view(self, source: Gatherable) -> Gatherable:
         """What was made from the embedded examples, as it is read by the ids of the data set: for images they may be augmented views."""
