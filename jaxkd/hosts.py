@@ -19,6 +19,9 @@ from jaxkd.watch import NOT_JOINED
 SHUTDOWN_SECONDS = 10
 STOP_SECONDS = 2.0
 """How often the processes of a job ask each other whether one of them was told to stop."""
+SHARED_SECONDS = 5
+FILE_SECONDS = 90
+"""For so long a file that one process has written may be missing in another: NFS believes for up to 60 s (`acdirmax`) that a file is not there."""
 
 
 class Job(NamedTuple):
@@ -196,6 +199,29 @@ def require_same(values: dict[str, Any], what: str) -> None:
         raise ConfigError(f"the processes of the job do not agree on {what}: start all of them with the same. " + "\n  ".join(["", *differing]).lstrip(" "))
 
 
+def _sees(path: Path, seconds: float) -> bool:
+    """Whether a path is there, or comes within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def wait_for_file(path: Path) -> None:
+    """Waits, in a job, until this process sees a file that another has written before all met: a network file system may show it late.
+
+    Raises:
+      ArtefactError: it does not within FILE_SECONDS; names the file.
+    """
+    if count() > 1 and not _sees(path, FILE_SECONDS):
+        raise ArtefactError(
+            f"{path} is not seen here {FILE_SECONDS} s after another process of the job has written it: --workdir and --cache_dir must name folders that all "
+            "hosts share, and nothing else may remove files there."
+        )
+
+
 def require_shared(folder: Path, flag: str) -> None:
     """Sees that a folder is one and the same for all processes; every process must call it.
 
@@ -208,14 +234,11 @@ def require_shared(folder: Path, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
     wait_for_all()
-    deadline = time.monotonic() + 5  # a network file system may show a new file late
-    while not mark.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    seen = gathered(np.array([mark.exists()], np.int32))[:, 0]
+    seen = gathered(np.array([_sees(mark, SHARED_SECONDS)]))[:, 0]
     if index() == 0:
         mark.unlink()
     if not seen.all():
-        blind = ", ".join(str(number) for number in np.flatnonzero(seen == 0))
+        blind = ", ".join(str(number) for number in np.flatnonzero(~seen))
         raise ConfigError(f"process {blind} of the job does not see {folder} of process 0: --{flag} must name a folder that all hosts share.")
 
 

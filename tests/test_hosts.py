@@ -1,9 +1,12 @@
-"""What the errors of a job's processes are taken for."""
+"""What the errors of a job's processes are taken for, and how long they wait for each other's files."""
+
+import threading
 
 import jax
 import pytest
 
-from jaxkd.errors import ConfigError
+from jaxkd import hosts
+from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.hosts import is_of_a_lost_process
 
 RESET = "Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:538] Read error [10.77.0.2]:1422: Connection reset by peer"
@@ -24,3 +27,18 @@ def test_what_a_collective_raises_without_the_other_process_is_known_from_faults
     wrapped = OSError("a library's own")
     wrapped.__cause__ = error
     assert is_of_a_lost_process(wrapped) == lost
+
+
+def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(tmp_path, monkeypatch):
+    late, never = tmp_path / "late", tmp_path / "never"
+    hosts.wait_for_file(never)  # alone nobody else writes
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "FILE_SECONDS", 0.3)
+    with pytest.raises(ArtefactError, match=rf"{never} is not seen here 0.3 s after another process of the job has written it: --workdir and --cache_dir"):
+        hosts.wait_for_file(never)
+    monkeypatch.setattr(hosts, "FILE_SECONDS", 60)
+    writer = threading.Timer(0.2, late.touch)
+    writer.start()
+    hosts.wait_for_file(late)
+    assert late.exists()
+    writer.join()

@@ -9,7 +9,6 @@ from jaxkd import hosts
 from jaxkd.embeddings.manifest import FILE, Manifest, read_manifest, write_manifest
 from jaxkd.embeddings.stage import Examples, embed_dataset
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.errors import ArtefactError
 
 if TYPE_CHECKING:
     from jaxkd.teachers import Teacher
@@ -52,6 +51,7 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
             if hosts.index() == 0:
                 _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
     with hosts.failing_together():
+        hosts.wait_for_file(path / FILE)
         return embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
 
 
@@ -60,10 +60,8 @@ def _folder(path: Path, number: int) -> Path:
 
 
 def _read_part(path: Path, number: int) -> Manifest:
-    folder = _folder(path, number)
-    if not (folder / FILE).is_file():
-        raise ArtefactError(f"process 0 does not see {folder}, which process {number} wrote: --cache_dir must name a folder that all hosts share.")
-    return read_manifest(folder)
+    hosts.wait_for_file(_folder(path, number) / FILE)
+    return read_manifest(_folder(path, number))
 
 
 def _put_together(path: Path, numbers: list[int]) -> None:

@@ -17,7 +17,7 @@ from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
-from jaxkd.hosts import all_true, exclusive_to_job, index
+from jaxkd.hosts import all_true, exclusive_to_job, index, wait_for_file
 from jaxkd.lelp import passes, splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
@@ -49,6 +49,7 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     with exclusive_to_job(cache_dir, folder.name, "fitting subclasses"):
         if not all_true(folder.exists() and (subspaces.exists() or config.method not in methods.SUBSPACES)):
             _write(config, prepared, ids, folder, identity)
+    wait_for_file(folder / "manifest.json")
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
         raise ArtefactError(f"{folder} was altered after it was written: remove it and run again, and it is made anew.")

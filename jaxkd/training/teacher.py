@@ -11,7 +11,7 @@ from jaxkd import methods
 from jaxkd.data.tokens import pack
 from jaxkd.data.views import Views
 from jaxkd.files import sha256_file, sha256_json
-from jaxkd.hosts import all_true, exclusive_to_job, own_folder
+from jaxkd.hosts import all_true, exclusive_to_job, own_folder, wait_for_file
 from jaxkd.models.macs import count_macs
 from jaxkd.training.artefact import load_student
 from jaxkd.training.cost import training_cost
@@ -131,4 +131,5 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
         if not all_true((workdir / "student").exists()):
             own_folder(workdir).mkdir(parents=True, exist_ok=True)
             train_student(own, own_folder(workdir), prepared, network=network, pretrained=pretrained, section="teacher_training")
+    wait_for_file(workdir / "student" / "config.json")
     return workdir / "student"
