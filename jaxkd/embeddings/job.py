@@ -52,7 +52,11 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
                 _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
     with hosts.failing_together():
         hosts.wait_for_file(path / FILE)
-        return embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
+        store = embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
+    if hosts.index() == 0:
+        for left in path.glob("part-*-of-*"):  # of this job, or of one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    return store
 
 
 def _folder(path: Path, number: int) -> Path:
@@ -65,7 +69,7 @@ def _read_part(path: Path, number: int) -> Manifest:
 
 
 def _put_together(path: Path, numbers: list[int]) -> None:
-    """Links the shards of the parts under their final names, writes the manifest, then removes the parts; killed anywhere, it can begin again."""
+    """Links the shards of the parts under their final names, then writes the manifest; killed anywhere, it can begin again."""
     parts = {number: _read_part(path, number) for number in numbers}
     shards = []
     for place in range(sum(len(part.shards) for part in parts.values())):
@@ -76,8 +80,6 @@ def _put_together(path: Path, numbers: list[int]) -> None:
             _link(_folder(path, number) / made, path / final)
         shards.append(named)
     write_manifest(path, parts[numbers[0]]._replace(shards=tuple(shards)))
-    for left in path.glob("part-*-of-*"):
-        shutil.rmtree(left)
 
 
 def _link(made: Path, final: Path) -> None:

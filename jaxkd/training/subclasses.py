@@ -45,10 +45,12 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
         return None
     identity, ids = _identity(config, prepared), list(prepared.store.ids)
     folder = _folder(config, identity, cache_dir)
-    subspaces = folder / "subspaces"
+    subspaces, parts = folder / "subspaces", folder.with_name(folder.name + PART_SUFFIX)
     with exclusive_to_job(cache_dir, folder.name, "fitting subclasses"):
         if not all_true(folder.exists() and (subspaces.exists() or config.method not in methods.SUBSPACES)):
-            _write(config, prepared, ids, folder, identity)
+            _write(config, prepared, ids, folder, parts, identity)
+        if index() == 0:
+            shutil.rmtree(parts, ignore_errors=True)  # of this pass, or of one that was killed
     wait_for_file(folder / "manifest.json")
     manifest = read_json(folder / "manifest.json")
     if manifest["identity"] != identity or not (folder / "probs.npy").is_file() or sha256_file(folder / "probs.npy") != manifest["probs_sha256"]:
@@ -58,9 +60,8 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
     return Table({example: row for row, example in enumerate(ids)}, np.load(folder / "probs.npy", allow_pickle=False))
 
 
-def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identity: dict[str, Any]) -> None:
+def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, parts: Path, identity: dict[str, Any]) -> None:
     print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
-    parts = folder.with_name(folder.name + PART_SUFFIX)
     subspaces, probs = fit_labels(config, prepared, ids) if prepared.dataset.task == "multilabel" else _fit(config, prepared, ids, parts)
     if index() > 0:
         return
@@ -70,7 +71,6 @@ def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, identi
             save_subspaces(temporary / "subspaces", subspaces, identity=identity)
         manifest = {"identity": identity, "probs_sha256": sha256_file(temporary / "probs.npy"), "notes": _notes(subspaces, prepared)}
         write_json(temporary / "manifest.json", manifest)
-    shutil.rmtree(parts, ignore_errors=True)
 
 
 def subclass_notes(config: Any, prepared: Prepared, cache_dir: Path) -> dict[str, str]:

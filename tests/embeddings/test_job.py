@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -44,6 +45,15 @@ def test_each_process_reads_its_share_and_finds_what_one_alone_finds_to_the_bit(
             for name, value in alone.items():
                 np.testing.assert_array_equal(found[name], value)
                 assert found[name].dtype == value.dtype
+
+
+def test_parts_that_a_killed_job_left_of_a_finished_store_are_removed(tmp_path):
+    path = tmp_path / "store"
+    made = store_in_job.embed(path)
+    files = sorted(file.name for file in path.iterdir())
+    shutil.copytree(path, path / "part-1-of-2")
+    assert store_in_job.embed(path).ids == made.ids
+    assert sorted(file.name for file in path.iterdir()) == files
 
 
 @pytest.mark.slow

@@ -88,6 +88,15 @@ def test_found_again_and_refused_if_altered(targets, text_inputs):
         file.write_bytes(data)
 
 
+def test_moments_that_a_killed_run_left_are_removed(targets, text_inputs):
+    _, cache = targets
+    left = next((cache / "subclasses").glob("lelp-*")).with_suffix(".part")
+    left.mkdir()
+    (left / "process-1-of-2").write_bytes(b"moments")
+    subclass_targets(_config(), text_inputs, cache)
+    assert not left.exists()
+
+
 def test_subspaces_that_were_removed_are_fitted_anew_as_the_message_says(targets, text_inputs):
     made, cache = targets
     folder = next((cache / "subclasses").glob("lelp-*")) / "subspaces"
