@@ -124,8 +124,8 @@ def shared_folder(own: Path) -> Path:
 
 def gathered(values: np.ndarray) -> np.ndarray:
     """The values of all processes, [count, ...], to the bit; every process must call it."""
-    if count() == 1:
-        return values[None]
+    if count() == 1 or not values.size:
+        return np.stack([values] * count())
     from jax.experimental import multihost_utils
 
     own = np.frombuffer(values.tobytes(), np.uint8)  # of float64 JAX would make float32

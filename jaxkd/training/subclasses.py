@@ -12,12 +12,11 @@ import numpy as np
 
 from jaxkd import lelp, methods
 from jaxkd.data.cache import PART_SUFFIX
-from jaxkd.embeddings.blocks import BLOCK_ROWS
-from jaxkd.embeddings.joined import JoinedStore
-from jaxkd.embeddings.store import EmbeddingStore, mean_embeddings, mean_embeddings_at
+from jaxkd.embeddings.blocks import BLOCK_ROWS, shared_out
+from jaxkd.embeddings.store import mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
-from jaxkd.hosts import all_true, exclusive_to_job, index, wait_for_file
+from jaxkd.hosts import all_true, exclusive_to_job, gathered, index, wait_for_file
 from jaxkd.lelp import passes, splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
 from jaxkd.training.class_rows import require_rows
@@ -129,13 +128,15 @@ def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[
     if config.method == "oracle":
         return None, splits.oracle(dataset.fine_labels(ids), classes, num_classes=num_classes)
     if config.method in CLUSTERED:
-        return None, CLUSTERED[config.method](_rows(store, ids), classes, seed=config.seed, **sizes)
+        return None, CLUSTERED[config.method](mean_embeddings(store, ids), classes, seed=config.seed, **sizes)
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
-    subspaces = _subspaces(config, prepared, classes, blocks, parts)
-    if index() > 0:  # process 0 alone writes them
-        return subspaces, np.zeros((0, num_classes, settings.subclasses))
-    probs = [lelp.subclass_probs(subspaces, _rows(store, ids[block]), subclass_temperature=settings.subclass_temperature) for block in blocks]
-    values = np.concatenate([np.asarray(block) for block in probs]).reshape(len(ids), num_classes, settings.subclasses)
+    found = _subspaces(config, prepared, classes, blocks, parts)
+    subspaces = jax.tree.map(lambda x: gathered(np.asarray(x))[0], found)  # those of process 0: another processor may turn near-equal directions otherwise
+
+    def probs(block: list[str]) -> np.ndarray:
+        return np.asarray(lelp.subclass_probs(subspaces, mean_embeddings(store, block), subclass_temperature=settings.subclass_temperature))
+
+    values = np.concatenate(list(shared_out(probs, ids)))
     if config.method == "permuted":
         train = np.isin(ids, dataset.splits["train"])
         values[train] = splits.permuted(values[train], classes_by(settings.classes_from)[train], seed=config.seed)
@@ -149,10 +150,6 @@ def _classes(prepared: Prepared, ids: list[str], source: str) -> np.ndarray:
     labels, mask = dataset.labels(ids), dataset.label_mask(ids)
     teacher = np.asarray(lelp.fold_logits(logits.values, labels.shape[1]))
     return lelp.classes_of_rows(labels, mask, teacher, source=source)
-
-
-def _rows(store: EmbeddingStore | JoinedStore, ids: list[str]) -> np.ndarray:
-    return mean_embeddings(store, ids)
 
 
 def _subspaces(config: Any, prepared: Prepared, classes: np.ndarray, blocks: list[slice], parts: Path) -> lelp.Subspaces:
