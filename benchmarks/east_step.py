@@ -108,7 +108,7 @@ def parts(loader: TrainLoader) -> dict[str, Callable[[], Any]]:
 
     rows = front_end(on_device)
     example = jax.tree.map(lambda x: x[:1], rows)
-    holder = {"state": devices.replicate(initial_state(jax.random.key(0), student, method, optimiser, example))}
+    holder = {"state": initial_state(jax.random.key(0), student, method, optimiser, example, devices)}
 
     @jax.jit
     def student_gradient(params: Any, statistics: Any, rows: Any) -> Any:

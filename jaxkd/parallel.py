@@ -101,25 +101,25 @@ class Devices:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
     def place_parameters(self, tree: Any) -> Any:
-        """Places parameters, or an optimiser's state of them, as they lie between steps; all processes bring the same.
+        """Places whole parameters, or an optimiser's state of them, as they lie between steps; all processes bring the same."""
+        if self.parameters == "replicated":
+            return self.replicate(tree)
+        return jax.tree.map(lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, x.__getitem__), tree, self.parameter_shardings(tree))
+
+    def parameter_shardings(self, tree: Any) -> Any:
+        """How parameters, or an optimiser's state of them, lie between steps, for a pytree of arrays or of their shapes.
 
         Sharded, each array is split along the longest axis that the devices divide; where none does, every device holds it whole.
         """
-        if self.parameters == "replicated":
-            return self.replicate(tree)
 
-        def place(x: Any) -> jax.Array:
-            whole = to_host(x)
-            return jax.make_array_from_callback(whole.shape, self._parameter_sharding(whole.shape), lambda index: whole[index])
+        def of(x: Any) -> NamedSharding:
+            fitting = [axis for axis, size in enumerate(x.shape) if size % self.mesh.size == 0]
+            if self.parameters == "replicated" or not fitting:
+                return self.replicated
+            longest = max(fitting, key=lambda axis: x.shape[axis])
+            return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
 
-        return jax.tree.map(place, tree)
-
-    def _parameter_sharding(self, shape: tuple[int, ...]) -> NamedSharding:
-        fitting = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
-        if not fitting:
-            return self.replicated
-        longest = max(fitting, key=lambda axis: shape[axis])
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
+        return jax.tree.map(of, tree)
 
     def gather_parameters(self, params: Any) -> Any:
         """The parameters inside a step, whole on every device."""

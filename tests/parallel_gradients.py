@@ -1,4 +1,4 @@
-"""Writes the loss terms, gradients and batch statistics of one step of each method on all devices of its job; test_parallel.py runs it."""
+"""Writes drawn parameters, loss terms, gradients and batch statistics of one step of each method on all devices of its job; test_parallel.py runs it."""
 
 import functools
 import os
@@ -44,17 +44,20 @@ def main() -> None:
         # the momentum of an optimiser without decay is the gradient itself
         keep_gradient, devices = optax.trace(decay=0.0), assembly.devices
         # away from the start, where half of the convolutions are zero
-        moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), to_host(assembly.state.params))
+        drawn = to_host(assembly.state.params)
+        moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), drawn)
         params, optimiser_state = devices.place_parameters((moved, keep_gradient.init(moved)))
         state = assembly.state._replace(params=params, optimiser_state=optimiser_state)
         experiment = assembly.experiment._replace(
             optimiser=keep_gradient, transform=devices.by_rows(assembly.experiment.transform), gather=devices.gather_parameters
         )
-        kept = sum(shard.data.nbytes for leaf in jax.tree.leaves((params, optimiser_state)) for shard in leaf.addressable_shards[:1])
-        arrays[f"{name}/kept"] = np.array(kept / sum(leaf.nbytes for leaf in jax.tree.leaves((params, optimiser_state))))
+        for placed, what in (((params, optimiser_state), "kept"), ((assembly.state.params, assembly.state.optimiser_state), "kept when drawn")):
+            kept = sum(shard.data.nbytes for leaf in jax.tree.leaves(placed) for shard in leaf.addressable_shards[:1])
+            arrays[f"{name}/{what}"] = np.array(kept / sum(leaf.nbytes for leaf in jax.tree.leaves(placed)))
         step = devices.compile(functools.partial(train_step, experiment), updates=state)
         state, terms = step(state, devices.shard(assembly.loader.batch(1)))
         state = to_host(state)
+        arrays |= {f"{name}/drawn{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(drawn)}
         arrays |= {f"{name}/terms/{key}": np.asarray(value) for key, value in terms.items()}
         arrays |= {
             f"{name}/gradient{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimiser_state.trace)

@@ -143,12 +143,10 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         normalisation = fit_normalisation(store, unaugmented(dataset, "train"), normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
-    state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, pretrained)
+    state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, devices, pretrained)
     method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
     experiment = experiment._replace(method=method)
     in_step = experiment._replace(transform=devices.by_rows(experiment.transform), gather=devices.gather_parameters)
-    parameters, optimiser_state = devices.place_parameters((state.params, state.optimiser_state))
-    state = devices.replicate(state._replace(params=None, optimiser_state=None))._replace(params=parameters, optimiser_state=optimiser_state)
     return Assembly(
         experiment,
         devices,

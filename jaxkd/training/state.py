@@ -8,6 +8,7 @@ import optax
 
 from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Method
+from jaxkd.parallel import Devices
 from jaxkd.types import Batch
 
 _STREAMS = {"initialisation": 0, "augmentation": 1, "dropout": 2, "method": 3}
@@ -60,8 +61,10 @@ def with_pretrained(drawn: dict[str, Any], pretrained: dict[str, Any]) -> dict[s
     return {**drawn, **pretrained}
 
 
-def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax.GradientTransformation, example: Batch, pretrained: Any = None) -> TrainState:
-    """Draws the parameters.
+def initial_state(
+    key: jax.Array, student: Any, method: Method, optimiser: optax.GradientTransformation, example: Batch, devices: Devices, pretrained: Any = None
+) -> TrainState:
+    """Draws the parameters, each device the parts that it keeps between steps; all processes of a job must call it.
 
     Args:
       key: typed random key.
@@ -69,7 +72,8 @@ def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax
       method: from `jaxkd.methods.build`.
       optimiser: from `make_optimiser`.
       example: a batch as the step sees it after its transforms, of arrays or of their shapes.
-      pretrained: parameters that replace those drawn: branches of the student's, or None.
+      devices: where the state lies.
+      pretrained: parameters that replace those drawn: branches of the student's, in host memory, or None.
 
     Raises:
       ConfigError: as `with_pretrained`.
@@ -86,4 +90,7 @@ def initial_state(key: jax.Array, student: Any, method: Method, optimiser: optax
         memory = None if method.initial_memory is None else method.initial_memory(jax.random.fold_in(auxiliary_key, 0))
         return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), memory, optimiser.init(params), jnp.float32(1.0))
 
-    return jax.jit(draw)(pretrained)
+    shapes = jax.eval_shape(draw, pretrained)
+    shardings = jax.tree.map(lambda _: devices.replicated, shapes)
+    parts = {name: devices.parameter_shardings(getattr(shapes, name)) for name in ("params", "optimiser_state")}
+    return jax.jit(draw, out_shardings=shardings._replace(**parts))(pretrained)

@@ -14,6 +14,7 @@ from jaxkd import methods
 from jaxkd.config import default_config
 from jaxkd.errors import ArtefactError
 from jaxkd.methods.method import Context
+from jaxkd.parallel import Devices
 from jaxkd.results import diagnostics
 from jaxkd.results.diagnostics import diagnose
 from jaxkd.results.report import screen_table, write_report
@@ -48,7 +49,7 @@ def _run(method_name: str, workdir, **overrides):
     normalisation = Normalisation(embedding.mean(axis=(0, 1)), np.float32(2))
     experiment = Experiment(_Student(), method, make_optimiser(config.training, method), lambda keys, x: x, normalisation, "and", 0)
     example = Batch(images[:1], np.zeros((1, LABELS), np.float32), np.ones((1, LABELS), bool), embedding[:1], np.ones(1, bool))
-    initial = initial_state(jax.random.key(0), experiment.student, method, experiment.optimiser, example)
+    initial = initial_state(jax.random.key(0), experiment.student, method, experiment.optimiser, example, Devices.all())
     trained = initial._replace(params=jax.tree.map(lambda x: x + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), initial.params))
     checkpoints = Checkpoints(workdir / "checkpoints", initial)
     checkpoints.save_best(1, trained, 0.5)

@@ -16,6 +16,7 @@ from jaxkd.config import count_steps, default_config
 from jaxkd.data.loader import TrainBatch
 from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context
+from jaxkd.parallel import Devices
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.loop import train
 from jaxkd.training.optimiser import make_optimiser
@@ -55,7 +56,7 @@ def _experiment(projection=None, **overrides):
     pipeline.check(config)
     method = methods.build("compressed", ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.zeros(0, np.int32), 1, projection))
     experiment = Experiment(_Student(), method, make_optimiser(config.training, method), lambda keys, rows: rows, PLAIN, "and", 0)
-    state = initial_state(jax.random.key(0), experiment.student, method, experiment.optimiser, _batch(0))
+    state = initial_state(jax.random.key(0), experiment.student, method, experiment.optimiser, _batch(0), Devices.all())
     return config, experiment, state
 
 
@@ -82,7 +83,7 @@ def test_head_starts_at_the_frequencies_of_the_labels_if_asked():
         config = default_config()
         config.compressed.head_bias = start
         method = methods.build("compressed", ml_collections.FrozenConfigDict(config), Context("multilabel", LABELS, np.zeros(0, np.int32), log_odds=log_odds))
-        state = initial_state(jax.random.key(0), _Student(), method, make_optimiser(config.training, method), _batch(0))
+        state = initial_state(jax.random.key(0), _Student(), method, make_optimiser(config.training, method), _batch(0), Devices.all())
         np.testing.assert_array_equal(state.params["auxiliary"]["head"]["bias"], expected)
 
 
