@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.files import exclusive
 from jaxkd.watch import NOT_JOINED
 
@@ -244,15 +244,16 @@ def require_shared(folder: Path, flag: str) -> None:
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-    """A block at whose end all processes meet, without another meeting in it: an `ArtefactError` of one is raised in all of them, and names the process."""
+    """A block at whose end all processes meet, without another meeting in it: a `DataError` of one is raised in all of them, and names the process."""
     own = None
     try:
         yield
-    except ArtefactError as error:
+    except DataError as error:
         own = error
     for process, said in enumerate(gathered_bytes(str(own or "").encode())):
         if said:
-            raise ArtefactError(f"process {process} of the job: {said.decode()}" if count() > 1 else said.decode()) from own
+            kind = DataError if own is None else type(own)
+            raise kind(f"process {process} of the job: {said.decode()}" if count() > 1 else said.decode()) from own
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.files import exclusive
+from jaxkd.hosts import failing_together
 from jaxkd.plugins import resolve
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def may_have_fine_classes(data_config: Any) -> bool:
 
 
 def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
-    """Makes the data set that `data_config` describes, or opens it if it is in the cache already.
+    """Makes the data set that `data_config` describes, or opens it if it is in the cache already; every process of a job must call it.
 
     Args:
       data_config: the `data` part of a config; `data_config.source` is a name of `SOURCES` or a `package.module:attribute` of the same signature.
@@ -119,5 +120,5 @@ def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
       DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
     source = resolve("data source", data_config.source, SOURCES)
-    with exclusive(cache_dir, "datasets", "preparing data"):
+    with failing_together(), exclusive(cache_dir, "datasets", "preparing data"):
         return source(data_config, Path(cache_dir))

@@ -38,7 +38,7 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
       options: further ones of `embed_dataset`.
 
     Raises:
-      ArtefactError: in all processes, if one does not see what another wrote, or finds a shard damaged; and what `embed_dataset` raises.
+      DataError: in all processes, if one does not see what another wrote, or finds a shard damaged; and what `embed_dataset` raises.
     """
     path = Path(path)
     finished = (path / FILE).is_file() and read_manifest(path).complete

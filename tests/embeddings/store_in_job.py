@@ -15,7 +15,7 @@ from pca_teacher import SHARD_ROWS, Digits, PcaTeacher
 from jaxkd import hosts
 from jaxkd.embeddings import blocks, store
 from jaxkd.embeddings.job import embed_in_job
-from jaxkd.errors import ArtefactError
+from jaxkd.errors import DataError
 from jaxkd.files import sha256_file
 
 BLOCK_ROWS = 30
@@ -41,7 +41,7 @@ def statistics(made: store.EmbeddingStore) -> tuple[dict[str, np.ndarray], list[
 def refusal(path: Path) -> str:
     try:
         embed(path)
-    except ArtefactError as error:
+    except DataError as error:
         return str(error)
     return ""
 
