@@ -47,6 +47,21 @@ def test_tiles_are_whole_matrices(bias_corrected, eps):
         assert abs(value - ORACLES[bias_corrected](x[rows].astype(np.float64), y[rows].astype(np.float64))) < 1e-6
 
 
+@pytest.mark.parametrize("bias_corrected", [False, True], ids=["plain", "corrected"])
+@pytest.mark.parametrize("change", [lambda x: x - 3, lambda x: x + 97, lambda x: 1 + 1e-3 * x], ids=["standardised", "shifted", "nearly collapsed"])
+def test_float32_is_accurate_in_tiles(change, bias_corrected):
+    """Against whole matrices of the same rounded rows in float64."""
+    x, y, _ = _batch(3)
+    weights = np.ones(N, np.float32)
+    x, y = change(x).astype(np.float32), change(y).astype(np.float32)
+    value, gradients = _compiled(bias_corrected, None, True)(x, y, weights)
+    with jax.enable_x64(True):
+        exact, expected = _compiled(bias_corrected, None, False)(*(side.astype(np.float64) for side in (x, y, weights)))
+    assert abs(value - float(exact)) < 1e-6
+    for gradient, other in zip(gradients, expected, strict=True):
+        assert np.linalg.norm(np.asarray(gradient) - np.asarray(other)) < 1e-5 * np.linalg.norm(other)
+
+
 @FORMS
 def test_collapsed_rows_have_value_and_gradient_zero_in_tiles(bias_corrected, eps):
     """Equal rows are nothing but rounding after their mean is taken off."""
