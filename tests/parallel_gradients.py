@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,41 @@ from jaxkd.training.experiment import assemble
 from jaxkd.training.step import train_step
 from tests.small import load_config, small_config, text_config
 
+HALF = "bfloat16:"
+
+
+def _config(name: str, mode: str) -> Any:
+    """The experiment `[bfloat16:][DATA:]METHOD[+DISTANCE]`."""
+    half, name = name.startswith(HALF), name.removeprefix(HALF)
+    data, _, named = name.rpartition(":")
+    method, _, distance = named.partition("+")
+    method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
+    if data == "image":
+        config = load_config("image", f"data=digits_bin,method={method},runlocal")
+    else:
+        config = text_config(method=method) if data in ("text", "dropout") else small_config(method=method)
+    if data == "dropout":
+        config.student.name = "tests.small:dropping_student"
+    if data in ("frames", "augmented", "own"):
+        config.student.name = "tests.framed:student"
+        config.teacher.update({"name": "tests.mel_teacher:build", "embedding": ""})
+        config.distance.update({"features_expand": 1, "embedding_expand": 1})
+    if data in ("frames", "own"):
+        config.training.mixup_alpha = 0.0
+    elif data == "augmented":
+        config.frontend.update({"fmin_jitter": 20, "fmax_jitter": 2000})
+        config.training.update({"frequency_mask": 12, "time_mask": 20})
+    else:
+        config.training.time_mask = 20
+    config.student.compute_dtype = "bfloat16" if half else "float32"
+    config.parallel.update({"mode": "jit", "parameters": "sharded"} if mode == "sharded" else {"mode": mode})
+    config.crd.negatives = 16
+    config.distance.name = distance or "distance_correlation"
+    config.distance.group_size = 0 if data == "own" else 16
+    config.distance.rows = "own" if data == "own" and mode == "pmap" else "gathered"
+    config.evaluation.batch_size = 32
+    return config
+
 
 def main() -> None:
     mode, out = sys.argv[1:3]
@@ -24,22 +60,7 @@ def main() -> None:
         hosts.join(hosts.Job(address, int(processes), int(process), 60, 30))
     arrays = {"devices": np.array(jax.device_count())}
     for name in sys.argv[3:]:
-        data, _, named = name.rpartition(":")
-        method, _, distance = named.partition("+")
-        method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
-        if data == "image":
-            config = load_config("image", f"data=digits_bin,method={method},runlocal")
-        else:
-            config = text_config(method=method) if data in ("text", "dropout", "own") else small_config(method=method)
-        if data == "dropout":
-            config.student.name = "tests.small:dropping_student"
-        config.parallel.update({"mode": "jit", "parameters": "sharded"} if mode == "sharded" else {"mode": mode})
-        config.crd.negatives = 16
-        config.distance.name = distance or "distance_correlation"
-        config.distance.group_size = 0 if data == "own" else 16
-        config.distance.rows = "own" if data == "own" and mode == "pmap" else "gathered"
-        config.training.time_mask = 20
-        config.evaluation.batch_size = 32
+        config = _config(name, mode)
         assembly = assemble(config, pipeline.precompute(config, default_cache_dir()))
         # the momentum of an optimiser without decay is the gradient itself
         keep_gradient, devices = optax.trace(decay=0.0), assembly.devices

@@ -5,6 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from jaxkd import students
 from jaxkd.errors import ConfigError
 from jaxkd.training.dimensions import frames_warning, require_dimensions
 from jaxkd.training.experiment import assemble
@@ -21,13 +22,20 @@ class Stages:
     def __init__(self, frames):
         self.taps = tuple(np.zeros((1, count, 4), np.float32) for count in frames)
 
-    def init_with_output(self, key, inputs, train):
-        return StudentOutputs(inputs[:, 0], self.taps[-1], self.taps), {}
+    def init(self, key, inputs, train):
+        return {}
+
+    def apply(self, variables, inputs, train):
+        return StudentOutputs(inputs[:, 0], self.taps[-1], self.taps)
+
+
+def warning_of(config, student, inputs, teacher_frames):
+    batch = Batch(np.zeros(inputs, np.float32), np.zeros((1, 2)), np.ones((1, 2), bool), np.zeros((1, teacher_frames, 3)), np.ones(1, bool))
+    return frames_warning(ml_collections.FrozenConfigDict(config), student, batch)
 
 
 def warning(config, frames, teacher_frames):
-    batch = Batch(np.zeros((1, 5), np.float32), np.zeros((1, 2)), np.ones((1, 2), bool), np.zeros((1, teacher_frames, 3)), np.ones(1, bool))
-    return frames_warning(ml_collections.FrozenConfigDict(config), Stages(frames), batch)
+    return warning_of(config, Stages(frames), (1, 5), teacher_frames)
 
 
 @pytest.mark.parametrize("stages", ["", ",all_stages"])
@@ -52,6 +60,15 @@ def test_grids_that_leave_out_most_of_a_clip_are_told_with_the_numbers():
     config.method = "baseline"
     config.distance.update({"features_expand": 1, "embedding_expand": 1})
     assert warning(config, STAGE_FRAMES["openmic"], 11) == ""
+
+
+def test_a_student_in_half_precision_is_told_the_same():
+    config = small_config()
+    config.distance.update({"features_expand": 1, "embedding_expand": 1})
+    exact, half = (students.build("cp_resnet_tiny", num_outputs=2, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))
+    told = warning_of(config, exact, (1, 94, 64), 20)
+    assert "of 20 at stage 2" in told
+    assert warning_of(config, half, (1, 94, 64), 20) == told
 
 
 def test_it_reaches_who_trains_and_the_report(small_inputs):
