@@ -14,6 +14,8 @@ QUICK = "--config.evaluation.bootstrap_resamples=100"
 TEXT = ("--config=configs/text.py:runlocal", QUICK)
 LONG = (*TEXT, "--config.training.steps=400", "--config.training.eval_every_steps=50", "--config.training.log_every_steps=10")
 LOST_WITHIN_S = 30
+OWN_DISK = Path("/proc/self/cwd")
+"""Another folder for each process: the one that it runs in."""
 
 
 class Process:

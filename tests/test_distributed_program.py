@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.jobs import LONG, LOST_WITHIN_S, ROOT, TEXT, Process, ended, host_folder, start_job, until_it_trains, until_there_is
+from tests.jobs import LONG, LOST_WITHIN_S, OWN_DISK, ROOT, TEXT, Process, ended, host_folder, start_job, until_it_trains, until_there_is
 from tests.small import parameters, require_equal_students
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -157,6 +158,24 @@ def test_processes_that_were_started_differently_all_end_and_name_the_difference
         assert "process 1: training.learning_rate is 0.5, in process 0 it is 0.01" in said
         assert f"process 1: optax is '0.0.1', in process 0 it is '{importlib.metadata.version('optax')}'" in said
         assert "process 1: source of jaxkd is " in said
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_a_shard_that_one_process_does_not_see_ends_both(text_inputs, cache_dir, tmp_path):
+    """The hosts share the cache but for the embeddings, which each has on its own disk."""
+    cache, store = tmp_path / "cache", text_inputs.store.path
+    _share(cache_dir, cache, "packages", "compiled", "datasets", "tokens", "classifiers")
+    (cache / "stores").symlink_to(OWN_DISK / "stores")
+    whole, lacking = host_folder(tmp_path / "whole"), host_folder(tmp_path / "lacking")
+    (whole / "stores").symlink_to(store.parent)
+    (lacking / "stores").mkdir()
+    for other in store.parent.glob("wordllama*"):
+        if other != store:
+            (lacking / "stores" / other.name).symlink_to(other)
+    shutil.copytree(store, lacking / "stores" / store.name, ignore=shutil.ignore_patterns("shard-00000.npy"))
+    for said in ended(start_job(tmp_path / "run", *TEXT, f"--cache_dir={cache}", folders=(whole, lacking)), 3, 3):
+        assert f"{store.name}/shard-00000.npy is missing" in said
 
 
 @pytest.mark.slow
