@@ -69,15 +69,26 @@ def _every(start: int, count: int, stride: int) -> slice:
 
 
 def _shifted(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    padded = _padded(inputs, kernel)
     height, width = (-(-size // stride) for size in inputs.shape[1:3])
+    return _sum_of_taps(_padded(inputs, kernel), kernel, height, width, stride)
+
+
+def _sum_of_taps(padded: jax.Array, kernel: jax.Array, height: int, width: int, stride: int) -> jax.Array:
     products = (padded[:, _every(row, height, stride), _every(column, width, stride)] * kernel[row, column, 0] for row, column in _taps(kernel))
-    return sum(products, start=jnp.zeros((), inputs.dtype))
+    return sum(products, start=jnp.zeros((), padded.dtype))
 
 
 def _shifted_gradients(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
-    """The gradient of the kernel is summed over rows term by term: a reduction of the whole map is serial and not vectorised."""
-    to_inputs = jax.vjp(lambda inputs: _shifted(inputs, kernel, stride), inputs)[1](cotangent)[0]
+    """The gradient of the inputs is a convolution too, of the cotangent with rows and columns of zeros between its own, by the kernel turned around.
+
+    The gradient of the kernel is summed over rows term by term: a reduction of the whole map is serial and not vectorised.
+    """
+    spread = [(0, 0, 0)]
+    for place in (0, 1):
+        before, last = kernel.shape[place] // 2, stride * (cotangent.shape[1 + place] - 1)
+        spread.append((before, inputs.shape[1 + place] - 1 - last + before, stride - 1))
+    apart = lax.pad(cotangent, jnp.zeros((), cotangent.dtype), [*spread, (0, 0, 0)])
+    to_inputs = _sum_of_taps(apart, kernel[::-1, ::-1], *inputs.shape[1:3], 1)
     padded = _padded(inputs, kernel)
     height, width = cotangent.shape[1:3]
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from jaxkd.losses.reduce import to_compute_dtype
+from jaxkd.models.convolution import Conv
 from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.types import StudentOutputs
 
@@ -26,7 +27,7 @@ class _SeparableConv(nn.Module):
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
         kernel = self.param("depthwise", _HE_DEPTHWISE, (3, 3, 1, inputs.shape[-1]))
         x = nn.relu(norm(name="norm1")(depthwise_conv(inputs, kernel, self.stride)))
-        x = nn.Conv(self.channels, (1, 1), use_bias=False, kernel_init=_HE, name="pointwise")(x)
+        x = Conv(self.channels, 1, _HE, name="pointwise")(x)
         return nn.relu(norm(name="norm2")(x))
 
 
@@ -50,7 +51,7 @@ class MobileNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps images [B, H, W, channels] to StudentOutputs: logits [B, K], features [B, 1, D], taps after each resolution [B, 1, C_k]."""
-        x = nn.Conv(round(32 * self.width), (3, 3), padding=1, use_bias=False, kernel_init=_HE, name="stem")(to_compute_dtype(inputs))
+        x = Conv(round(32 * self.width), 3, _HE, name="stem")(to_compute_dtype(inputs))
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name, name="norm")(x))
         taps = []
         for stage, layers in enumerate(self.stages, start=1):

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.reduce import to_compute_dtype
+from jaxkd.models.convolution import Conv
 from jaxkd.types import StudentOutputs
 
 _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def _conv(channels: int, kernel: int, stride: int, name: str) -> nn.Conv:
+def _conv(channels: int, kernel: int, stride: int, name: str) -> Conv:
     """A convolution without bias that is padded alike on both sides."""
-    return nn.Conv(channels, (kernel, kernel), strides=stride, padding=kernel // 2, use_bias=False, kernel_init=_HE, name=name)
+    return Conv(channels, kernel, _HE, stride, name=name)
 
 
 def _pooled(x: jax.Array) -> jax.Array:
