@@ -67,7 +67,10 @@ def main() -> None:
         data[-5] ^= 4
         shard.write_bytes(data)
     hosts.wait_for_all()
-    said = {"verified": verified[:5], "read": read, "partial": partial, "damaged": refusal(folder / "store"), "examples": len(made)}
+    damaged = refusal(folder / "store")
+    hosts.FILE_SECONDS = 1
+    unseen = refusal(folder / f"disk-{process}" / "store")  # each process writes its part to a disk of its own
+    said = {"verified": verified[:5], "read": read, "partial": partial, "damaged": damaged, "unseen": unseen, "examples": len(made)}
     (folder / f"{process}.json").write_text(json.dumps(said))
 
 

@@ -63,3 +63,11 @@ def test_a_shard_that_is_damaged_or_that_one_host_does_not_see_ends_all_with_its
     assert first["partial"].startswith(f"process 1 of the job: {folder / 'seen-by-1' / 'shard-00002.npy'} is missing. Remove the folder")
     assert first["damaged"] == second["damaged"]
     assert first["damaged"].startswith(f"process 1 of the job: {folder / 'store' / 'shard-00003.npy'} is damaged: its sha256 is")
+
+
+@pytest.mark.slow
+def test_a_part_that_process_0_does_not_see_ends_all_with_its_name(said):
+    folder, (first, second) = said
+    assert first["unseen"] == second["unseen"]
+    assert first["unseen"].startswith(f"process 0 of the job: {folder / 'disk-0' / 'store' / 'part-1-of-2' / 'manifest.json'} is not seen here 1 s after")
+    assert "must name folders that all" in first["unseen"]
