@@ -88,7 +88,7 @@ def _shifted_gradients(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Arra
         before, last = kernel.shape[place] // 2, stride * (cotangent.shape[1 + place] - 1)
         spread.append((before, inputs.shape[1 + place] - 1 - last + before, stride - 1))
     apart = lax.pad(cotangent, jnp.zeros((), cotangent.dtype), [*spread, (0, 0, 0)])
-    to_inputs = _sum_of_taps(apart, kernel[::-1, ::-1], *inputs.shape[1:3], 1)
+    to_inputs = _sum_of_taps(apart, kernel[::-1, ::-1], inputs.shape[1], inputs.shape[2], 1)
     padded = _padded(inputs, kernel)
     height, width = cotangent.shape[1:3]
 

@@ -19,6 +19,7 @@ def max_pool(x: jax.Array, height: int, width: int) -> jax.Array:
     Returns:
       [B, H // height, W // width, C].
     """
+    # a gradient by comparison with the pooled map takes half the time, but XLA computes x anew for it, rounded in another way, and finds no largest element
     rows, columns = x.shape[1] // height * height, x.shape[2] // width * width
     x = functools.reduce(jnp.maximum, [x[:, start:rows:height] for start in range(height)])
     return functools.reduce(jnp.maximum, [x[:, :, start:columns:width] for start in range(width)])
