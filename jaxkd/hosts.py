@@ -149,6 +149,11 @@ def all_true(value: bool) -> bool:
     return bool(gathered(np.array([value], np.int32)).all())
 
 
+def of_process_0(values: dict[str, float]) -> dict[str, float]:
+    """The numbers of process 0, so that what is decided by them is decided alike: hosts may round differently. Every process must call it."""
+    return dict(zip(values, gathered(np.array([*values.values()], np.float64))[0].tolist(), strict=True))
+
+
 def require_equal_devices() -> None:
     """Sees that all processes have as many devices.
 
@@ -245,15 +250,17 @@ def require_shared(folder: Path, flag: str) -> None:
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
     """A block at whose end all processes meet, without another meeting in it: a `DataError` of one is raised in all of them, and names the process."""
+    if count() == 1:
+        yield
+        return
     own = None
     try:
         yield
     except DataError as error:
         own = error
-    for process, said in enumerate(gathered_bytes(str(own or "").encode())):
+    for process, said in enumerate(gathered_bytes(os.fsencode(str(own or "")))):
         if said:
-            kind = DataError if own is None else type(own)
-            raise kind(f"process {process} of the job: {said.decode()}" if count() > 1 else said.decode()) from own
+            raise (DataError if own is None else type(own))(f"process {process} of the job: {os.fsdecode(said)}") from own
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """What the errors of a job's processes are taken for, and how long they wait for each other's files."""
 
+import os
 import threading
 
 import jax
 import pytest
 
 from jaxkd import hosts
-from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.hosts import is_of_a_lost_process
 
 RESET = "Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:538] Read error [10.77.0.2]:1422: Connection reset by peer"
@@ -42,3 +43,13 @@ def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(
     hosts.wait_for_file(late)
     assert late.exists()
     writer.join()
+
+
+def test_what_one_process_refuses_is_said_by_all_also_of_a_name_that_is_no_text(monkeypatch):
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "gathered_bytes", lambda own: [b"", own or b"bad \xff.wav"])
+    for raised in (None, DataError(os.fsdecode(b"bad \xff.wav"))):
+        with pytest.raises(DataError) as refused, hosts.failing_together():
+            if raised:
+                raise raised
+        assert str(refused.value) == "process 1 of the job: " + os.fsdecode(b"bad \xff.wav")

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxkd.data.loader import TrainLoader
 from jaxkd.errors import NonFiniteLossError
-from jaxkd.hosts import StopVote, agreed_signal
+from jaxkd.hosts import StopVote, agreed_signal, of_process_0
 from jaxkd.parallel import Devices
 from jaxkd.progress import progress
 from jaxkd.training.checkpoint import Checkpoints
@@ -104,7 +104,7 @@ def train(
                 bar.set_postfix_str(f"loss {means['loss']:.4f}", refresh=False)
                 pending = []
             if evaluates:
-                values = validate(state)
+                values = of_process_0(validate(state))
                 log.write(step, "valid", values)
                 plateau = plateau.update(values[watched], settings) if settings.schedule == "plateau" else plateau
                 state = state._replace(learning_rate_scale=devices.replicate(np.float32(plateau.scale)))

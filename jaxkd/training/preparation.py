@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxkd import data, lelp, methods, students, teachers
+from jaxkd import data, hosts, lelp, methods, students, teachers
 from jaxkd.data.fetch import fetch
 from jaxkd.data.fewer_labels import fewer_labels
 from jaxkd.data.hashed_words import HashedWords
@@ -21,8 +21,7 @@ from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
-from jaxkd.files import sha256_json
-from jaxkd.hosts import exclusive_to_job
+from jaxkd.files import exclusive, sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
@@ -116,10 +115,11 @@ def load_dataset(config: Any, cache_dir: Path) -> Any:
     """The data set of a config, with fewer labels or augmented views of its training images if the config asks for them."""
     settings = config.data
     dataset = fewer_labels(data.prepare(settings, cache_dir), settings.label_share, settings.seed)
-    if settings.tfds_dir:
+    if settings.tfds_dir and hosts.index() == 0:
         from jaxkd.data.tfds_builder import write_tfds
 
-        print(f"TFDS copy: {write_tfds(dataset, Path(settings.tfds_dir))}", file=sys.stderr)
+        with exclusive(cache_dir, f"tfds-{dataset.fingerprint[:16]}", "writing a TFDS copy"):
+            print(f"TFDS copy: {write_tfds(dataset, Path(settings.tfds_dir))}", file=sys.stderr)
     if dataset.modality == "image" and settings.views > 1:
         clean = settings.view_targets == "clean"
         return Views(dataset, views=settings.views, pad=settings.view_pad, flip=settings.view_flip, seed=settings.seed, clean_targets=clean)
@@ -202,7 +202,7 @@ def _over_time(config: Any) -> bool:
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    with exclusive_to_job(cache_dir, path.name, "embedding"):
+    with hosts.exclusive_to_job(cache_dir, path.name, "embedding"):
         return embed_in_job(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 

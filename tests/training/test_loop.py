@@ -1,11 +1,13 @@
 """The loop: what it reads back from the devices, and when."""
 
+import json
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from jaxkd import hosts
 from jaxkd.config import default_config
 from jaxkd.parallel import Devices
 from jaxkd.training.loop import train
@@ -67,13 +69,28 @@ def test_a_look_is_seen(look):
     assert steps.looked == [1]
 
 
-def test_nothing_is_read_back_between_logs(tmp_path):
-    settings = default_config().training
+def run(workdir):
+    """Eleven steps; also the states that were offered as the best."""
+    settings, steps, offered = default_config().training, Steps(), []
     settings.update({"steps": 11, "log_every_steps": 4, "eval_every_steps": 6, "schedule": "plateau"})
     loader = SimpleNamespace(batches=lambda start, stop, **how: (None for _ in range(start, stop)), ids=lambda step: [])
-    checkpoints = SimpleNamespace(latest_step=lambda: None, save_best=lambda *given: None, save_last=lambda *given: None, wait=lambda: None)
-    steps = Steps()
-    train(steps, lambda state: {"loss": 1.0, "map": 0.5}, State(0, 1.0), loader, checkpoints, Devices.all(), settings, tmp_path)
+    checkpoints = SimpleNamespace(
+        latest_step=lambda: None, save_best=lambda step, state, value: offered.append((step, value)), save_last=lambda *given: None, wait=lambda: None
+    )
+    train(steps, lambda state: {"loss": 1.0, "map": 0.5}, State(0, 1.0), loader, checkpoints, Devices.all(), settings, workdir)
+    return steps, offered
+
+
+def test_every_process_decides_by_the_metrics_of_process_0(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "gathered", lambda values: np.stack([values - 0.25, values]))
+    assert run(tmp_path)[1] == [(6, 0.25), (11, 0.25)]
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["loss"], line["map"]) for line in logged if "map" in line] == [(0.75, 0.25)] * 2
+
+
+def test_nothing_is_read_back_between_logs(tmp_path):
+    steps, offered = run(tmp_path)
     assert steps.done == 11
+    assert offered == [(6, 0.5), (11, 0.5)]
     assert steps.looked == [4, 6, 8, 11]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
