@@ -85,7 +85,7 @@ def test_every_process_decides_by_the_metrics_of_process_0(tmp_path, monkeypatch
     monkeypatch.setattr(hosts, "gathered", lambda values: np.stack([values - 0.25, values]))
     assert run(tmp_path)[1] == [(6, 0.25), (11, 0.25)]
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["loss"], line["map"]) for line in logged if "map" in line] == [(0.75, 0.25)] * 2
+    assert [line["values"] for line in logged if line["split"] == "valid"] == [{"loss": 0.75, "map": 0.25}] * 2
 
 
 def test_nothing_is_read_back_between_logs(tmp_path):
