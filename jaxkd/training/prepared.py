@@ -80,7 +80,7 @@ class Prepared(NamedTuple):
         if self.dataset.task != "multiclass":
             return np.full(len(ids), -1, np.int32)
         labels, mask = self.dataset.labels(ids), self.dataset.label_mask(ids)
-        logits = self.teacher_logits()
+        logits = None if mask.all() else self.teacher_logits()
         guessed = -1 if logits is None else np.asarray(fold_logits(self.by_view(logits).gather(ids), labels.shape[1])).argmax(axis=1)
         return np.where(mask.all(axis=1), labels.argmax(axis=1), guessed).astype(np.int32)
 
