@@ -33,7 +33,6 @@ def leading_eigenvectors(product: Callable[[np.ndarray], np.ndarray], dim: int, 
     Returns:
       Eigenvalues, descending, [k], and orthonormal columns [D, k]; None if TOLERANCE was not reached in CYCLES spaces.
     """
-    width = max(2 * wanted, MIN_WIDTH)
     rng, width = np.random.default_rng(0), block_width(wanted)
     vectors = np.linalg.qr(rng.standard_normal((dim, width)))[0]
     for _ in range(CYCLES):
