@@ -4,6 +4,7 @@ import gc
 import signal
 import threading
 import time
+import weakref
 from types import FrameType
 
 from jaxkd.errors import Interrupted
@@ -15,10 +16,13 @@ _CLEAN_UP_SECONDS = 5.0
 """Within so long a second SIGTERM is that of a supervisor which tells parent and child, and would break off what the first one has begun to clean up."""
 
 
+_WEAK = {kind.__init__.__code__.co_filename for kind in (weakref.WeakKeyDictionary, weakref.WeakSet)}
+
+
 def _in_a_callback(frame: FrameType | None) -> bool:
-    """Whether a frame is that of a callback of the garbage collector, or was called by one."""
+    """Whether a frame is that of a callback of the garbage collector or of a weak reference in a weak collection, or was called by one."""
     callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-    while frame is not None and frame.f_code not in callbacks:
+    while frame is not None and frame.f_code not in callbacks and not (frame.f_code.co_filename in _WEAK and frame.f_code.co_name.endswith("remove")):
         frame = frame.f_back
     return frame is not None
 
@@ -26,7 +30,8 @@ def _in_a_callback(frame: FrameType | None) -> bool:
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Handler of SIGINT and SIGTERM between stages: raises, and lets the next `InterruptGuard` know, since a library may swallow what is raised in a callback.
 
-    Callbacks of the garbage collector, of which JAX has one, swallow everything: a signal that comes while one runs is sent again when it is over.
+    Callbacks of the garbage collector, of which JAX has one, and of weak references swallow everything: a signal that comes while one runs is sent again
+    when it is over.
 
     Raises:
       KeyboardInterrupt: on SIGINT.

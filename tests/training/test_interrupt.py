@@ -3,6 +3,7 @@
 import gc
 import signal
 import time
+import weakref
 
 import pytest
 
@@ -51,6 +52,24 @@ def test_a_signal_within_a_callback_of_the_garbage_collector_is_not_swallowed():
     finally:
         gc.callbacks.remove(callback)
     assert within == ["start", "over"]
+
+
+def test_a_signal_while_a_weak_dictionary_forgets_a_key_is_not_swallowed():
+    class Key:
+        pass
+
+    class Value:
+        def __del__(self):
+            raised.append(signal.raise_signal(signal.SIGINT))
+
+    raised, weak, key = [], weakref.WeakKeyDictionary(), Key()
+    weak[key] = Value()
+    signal.signal(signal.SIGINT, interrupt.interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        del key
+        assert raised
+        time.sleep(30)
+    assert not weak
 
 
 def test_a_second_sigterm_just_after_the_first_breaks_off_nothing(monkeypatch):

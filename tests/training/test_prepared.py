@@ -53,6 +53,7 @@ def test_they_take_the_memory_of_logits_and_one_block(monkeypatch):
             ids=[str(row) for row in range(count)],
             gather=lambda ids: np.ones((len(ids), 1, DIM), np.float32),
             lengths=lambda ids: np.ones(len(ids), np.int64),
+            frames=1,
         )
         for count in (256, 4096)
     )
