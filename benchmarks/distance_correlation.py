@@ -13,9 +13,7 @@ Command: python -m benchmarks.distance_correlation --peer-python=PYTHON   (the P
 import argparse
 import functools
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.east_step import timed
 from benchmarks.growth import growth_plot, slope
+from benchmarks.pairs import Ask, parser, sides, timed, use_threads
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
 from jaxkd.losses import EAST_EPS, distance_correlation_loss, distance_correlation_sqr
 from jaxkd.results import numbers
@@ -86,26 +84,23 @@ def serve() -> None:
         print(json.dumps(timed(functools.partial(program, *sides), int(calls)) if int(calls) else memory), flush=True)
 
 
-def ask(side: subprocess.Popen[str], kind: str, sizes: tuple[int, ...], calls: int) -> dict[str, float]:
-    """One answer of a side."""
-    assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{'-'.join(map(str, (kind, *sizes)))} {calls}\n")
-    side.stdin.flush()
-    return json.loads(side.stdout.readline())
+def asked(kind: str, sizes: tuple[int, ...], calls: int) -> str:
+    """The line that asks a side."""
+    return f"{'-'.join(map(str, (kind, *sizes)))} {calls}"
 
 
-def measure(sides: dict[str, subprocess.Popen[str]], repeats: int) -> dict[tuple[str, tuple[int, ...]], list[float]]:
+def measure(ask: dict[str, Ask], repeats: int) -> dict[tuple[str, tuple[int, ...]], list[float]]:
     """Seconds of each repeat, by kind and sizes; one call of each before the first repeat. Megabytes as a kind "mb"."""
     jobs = [(side, kind, sizes) for sizes in SIZES for side, kinds in KINDS.items() for kind in kinds]
     jobs += [("jaxkd", kind, ALONE) for kind in KINDS["jaxkd"]] + [("jaxkd", "groups", GROUPS), ("torch", "authors", GROUPS)]
     found: dict[tuple[str, tuple[int, ...]], list[float]] = {(kind, sizes): [] for _, kind, sizes in jobs}
     for side, kind, sizes in jobs:
-        ask(sides[side], kind, sizes, 1)
+        ask[side](asked(kind, sizes, 1))
     for _ in range(repeats):
         for side, kind, sizes in jobs:
             calls = GROUPS_CALLS if kind in ("groups", "authors") else CALLS.get(sizes[0], 1)
-            found[kind, sizes].append(ask(sides[side], kind, sizes, calls)["wall_s"])
-    return found | {("mb", sizes): [ask(sides["jaxkd"], "both", sizes, 0)["mb"]] for sizes in (*SIZES, ALONE)}
+            found[kind, sizes].append(ask[side](asked(kind, sizes, calls))["wall_s"])
+    return found | {("mb", sizes): [ask["jaxkd"](asked("both", sizes, 0))["mb"]] for sizes in (*SIZES, ALONE)}
 
 
 def ratios(ours: Sequence[float], *theirs: Sequence[float]) -> list[float]:
@@ -154,26 +149,20 @@ def kept(settings: argparse.Namespace, found: dict[tuple[str, tuple[int, ...]], 
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    add_out(parser)
-    settings = parser.parse_args()
+    options = parser(__doc__, packages="torch", repeats=7, threads=True)
+    options.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    add_out(options)
+    settings = options.parse_args()
     if settings.serve:
         serve()
         return
-    if settings.threads:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
+    use_threads(settings.threads)
     commands = {
         "jaxkd": [sys.executable, "-m", "benchmarks.distance_correlation", "--peer-python=-", "--serve"],
         "torch": [settings.peer_python, "benchmarks/distance_correlation_torch.py", str(settings.threads)],
     }
-    sides = {name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name, command in commands.items()}
-    found = measure(sides, settings.repeats)
-    for side in sides.values():
-        side.communicate()
+    with sides(commands) as ask:
+        found = measure(ask, settings.repeats)
     sys.exit(kept(settings, found))
 
 

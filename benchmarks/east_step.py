@@ -13,13 +13,9 @@ Command: python -m benchmarks.east_step --peer-python=PYTHON   (the Python of an
 import argparse
 import functools
 import json
-import os
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.pairs import by_turns, compared, parser, sides, timed, use_threads
 from jaxkd import methods, students
 from jaxkd.config import default_config
 from jaxkd.data.dataset import Split, write_dataset
@@ -169,14 +166,6 @@ def convolution(frames: int, bands: int, channels: int, size: int) -> Callable[[
     return lambda: value_and_gradients(inputs, kernel)
 
 
-def timed(call: Callable[[], Any], calls: int) -> dict[str, float]:
-    """Seconds of a call, of the clock and of the processors; the mean of `calls` in a row."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(calls):
-        jax.block_until_ready(call())
-    return {"wall_s": (time.perf_counter() - wall) / calls, "cpu_s": (time.process_time() - cpu) / calls}
-
-
 def serve(folder: Path) -> None:
     """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
     keep_freed()
@@ -185,21 +174,6 @@ def serve(folder: Path) -> None:
         part, count = line.split()
         answer = {"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024} if part == "peak" else timed(calls[part], int(count))
         print(json.dumps(answer), flush=True)
-
-
-def ask(side: subprocess.Popen[str], part: str) -> dict[str, float]:
-    """One answer of a side."""
-    assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{part} {CALLS.get(part, 1)}\n")
-    side.stdin.flush()
-    return json.loads(side.stdout.readline())
-
-
-def compared(answers: dict[str, list[dict[str, float]]], kind: str) -> dict[str, float]:
-    """Median seconds of both sides; of the ratios of the repeats the median, the lowest and the highest."""
-    ratios = [ours[kind] / theirs[kind] for ours, theirs in zip(answers["jaxkd"], answers["torch"], strict=True)]
-    middle = {name: statistics.median(answer[kind] for answer in side) for name, side in answers.items()}
-    return {**middle, "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
 def kept(settings: argparse.Namespace, parts: dict[str, Any], peaks: dict[str, float]) -> int:
@@ -225,35 +199,21 @@ def kept(settings: argparse.Namespace, parts: dict[str, Any], peaks: dict[str, f
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the table")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    settings = parser.parse_args()
+    options = parser(__doc__, packages="torch", repeats=5, threads=True)
+    options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the table")
+    options.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    settings = options.parse_args()
     if settings.serve:
         serve(settings.serve)
         return
-    if settings.threads:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
-    seconds: dict[str, dict[str, list[dict[str, float]]]] = {part: {"jaxkd": [], "torch": []} for part in settings.parts}
+    use_threads(settings.threads)
     with tempfile.TemporaryDirectory(prefix="jaxkd-east-") as folder:
         ours = [sys.executable, "-m", "benchmarks.east_step", "--peer-python=-", f"--serve={folder}"]
         theirs = [settings.peer_python, "benchmarks/east_step_torch.py", folder, str(CLIPS), str(settings.threads)]
-        sides = {}
-        for name, command in (("jaxkd", ours), ("torch", theirs)):
-            sides[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for part in settings.parts:
-                ask(sides[name], part)
-        for _ in range(settings.repeats):
-            for part in settings.parts:
-                for name, side in sides.items():
-                    seconds[part][name].append(ask(side, part))
-        peaks = {name: ask(side, "peak")["mb"] for name, side in sides.items()}
-        for side in sides.values():
-            side.communicate()
+        with sides({"jaxkd": ours, "torch": theirs}) as ask:
+            seconds = by_turns(ask, settings.parts, settings.repeats, CALLS)
+            peaks = {name: of_side("peak 1")["mb"] for name, of_side in ask.items()}
     parts = {part: {kind: compared(seconds[part], kind) for kind in ("wall_s", "cpu_s")} for part in settings.parts}
     sys.exit(kept(settings, parts, peaks))
 

@@ -10,7 +10,6 @@ Command: python -m benchmarks.embedding --peer-python=PYTHON   (an environment w
 import argparse
 import importlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +21,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.pairs import parser, sides
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
 from jaxkd import teachers
 from jaxkd.data import prepare
 from jaxkd.files import default_cache_dir
+from jaxkd.memory import keep_freed
 from jaxkd.training.preparation import teacher_archive
 
 DATA = {"MTT_musicnn": "audio.py:runlocal", "minilm": "text.py:data=rotten_tomatoes"}
@@ -56,7 +57,8 @@ def write_inputs(folder: Path) -> None:
 
 
 def serve(folder: Path) -> None:
-    """Answers as the peers do: the name of a teacher in, seconds out; on the first call the embedding is kept."""
+    """Answers as the peers do: the name of a teacher in, seconds out; the embedding is kept."""
+    keep_freed()
     built = {name: teachers.build(name, archive=Path((folder / f"{name}.archive").read_text())) for name in DATA}
     examples: dict[str, Any] = {"MTT_musicnn": np.load(folder / "MTT_musicnn.npy"), "minilm": json.loads((folder / "minilm.json").read_text())}
     calls: dict[str, Callable[[], np.ndarray]] = {name: lambda name=name: built[name].embed(examples[name]) for name in built}
@@ -78,17 +80,13 @@ def serve(folder: Path) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def ask(side: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """One answer of a side."""
-    assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{name}\n")
-    side.stdin.flush()
-    return json.loads(side.stdout.readline())
-
-
-def turn(name: str, peer: str) -> list[tuple[str, str, str]]:
-    """What is asked in one repeat: of which side, and which part of its answer counts."""
-    return [("jaxkd", name, "wall_s"), (peer, name, "wall_s"), ("jaxkd", "product", "macs_per_second")]
+def compared_with(peer: str, name: str, taken: list[tuple[float, float, float]], macs: float) -> list[Figure]:
+    """Examples a second of both sides, their ratio, and the distance to the floor; `taken`: seconds of both and the rate of a product, by repeat."""
+    return [
+        *(of_repeats(f"{name}: {side}", [EXAMPLES[name] / row[place] for row in taken], f"{UNITS[name]}/s") for place, side in enumerate(("jaxkd", peer))),
+        of_repeats(f"{name}: time of jaxkd / {peer}", [ours / theirs for ours, theirs, _ in taken], at_most=1.0),
+        of_repeats(f"{name}: time of jaxkd / multiply-adds at the rate of a product", [ours * rate / macs for ours, _, rate in taken]),
+    ]
 
 
 def measure(peer_python: str, repeats: int) -> list[Figure]:
@@ -99,32 +97,25 @@ def measure(peer_python: str, repeats: int) -> list[Figure]:
         write_inputs(folder)
         commands = {"jaxkd": [sys.executable, "-m", "benchmarks.embedding", "--peer-python=-", f"--serve={folder}"]}
         commands |= {peer: [peer_python, "benchmarks/embedding_peers.py", peer, str(folder)] for peer in PEERS.values()}
-        sides = {side: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for side, command in commands.items()}
-        macs = ask(sides["jaxkd"], "macs")
-        for name, peer in PEERS.items():
-            for side in ("jaxkd", peer):
-                ask(sides[side], name)
-            taken = [tuple(ask(sides[side], line)[key] for side, line, key in turn(name, peer)) for _ in range(repeats)]
-            for side, place in (("jaxkd", 0), (peer, 1)):
-                figures.append(of_repeats(f"{name}: {side}", [EXAMPLES[name] / seconds[place] for seconds in taken], f"{UNITS[name]}/s"))
-            figures.append(of_repeats(f"{name}: time of jaxkd / {peer}", [ours / theirs for ours, theirs, _ in taken], at_most=1.0))
-            floors = [ours * rate / macs[name] for ours, _, rate in taken]
-            figures.append(of_repeats(f"{name}: time of jaxkd / multiply-adds at the rate of a product", floors))
-            ours, theirs = (np.load(folder / f"{side}-{name}.npy") for side in ("jaxkd", peer))
-            figures.append(Figure(f"{name}: largest difference", float(np.abs(ours - theirs).max() / np.abs(theirs).max()), at_most=DIFFERENCE[name]))
-        for side in sides.values():
-            side.communicate()
+        with sides(commands) as ask:
+            macs = ask["jaxkd"]("macs")
+            for name, peer in PEERS.items():
+                taken = []
+                for _ in range(1 + repeats):
+                    seconds = {side: ask[side](name)["wall_s"] for side in ("jaxkd", peer)}
+                    taken.append((seconds["jaxkd"], seconds[peer], ask["jaxkd"]("product")["macs_per_second"]))
+                figures += compared_with(peer, name, taken[1:], macs[name])
+                ours, theirs = (np.load(folder / f"{side}-{name}.npy") for side in ("jaxkd", peer))
+                figures.append(Figure(f"{name}: largest difference", float(np.abs(ours - theirs).max() / np.abs(theirs).max()), at_most=DIFFERENCE[name]))
     return figures
 
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="Python of an environment with tensorflow, librosa, torch and transformers")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    add_out(parser)
-    settings = parser.parse_args()
+    options = parser(__doc__, packages="tensorflow, librosa, torch and transformers", repeats=5)
+    options.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    add_out(options)
+    settings = options.parse_args()
     if settings.serve:
         serve(settings.serve)
         return

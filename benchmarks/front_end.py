@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.pairs import parser, sides
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC, MUSICNN, LogMel, kaldi_filterbank, log_mel
 from jaxkd.memory import keep_freed
@@ -75,14 +75,6 @@ def serve(folder: Path) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def ask(side: subprocess.Popen[str], name: str, calls: int) -> dict[str, Any]:
-    """One answer of a side."""
-    assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{name} {calls}\n")
-    side.stdin.flush()
-    return json.loads(side.stdout.readline())
-
-
 def measure(peer_python: str, repeats: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, Any]]]:
     """Milliseconds a clip by setting and side, in the order of the repeats; and by setting the peers' ways and the largest difference to them."""
     with tempfile.TemporaryDirectory(prefix="jaxkd-front-end-") as name:
@@ -90,30 +82,26 @@ def measure(peer_python: str, repeats: int) -> tuple[dict[str, dict[str, list[fl
         write_inputs(folder)
         commands = {"jaxkd": [sys.executable, "-m", "benchmarks.front_end", "--peer-python=-", f"--serve={folder}"]}
         commands |= {peer: [peer_python, "benchmarks/front_end_peers.py", peer, str(folder)] for peer in PEERS}
-        sides = {side: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for side, command in commands.items()}
-        ways = {setting: {side: ask(process, setting, 0)["way"] for side, process in sides.items()} for setting in SETTINGS}
-        taken: dict[str, dict[str, list[float]]] = {setting: {side: [] for side in sides} for setting in SETTINGS}
-        taken[FLOOR] = {"jaxkd": []}
-        ask(sides["jaxkd"], FLOOR, 1)
-        for _ in range(repeats):
-            for setting, by_side in taken.items():
-                for side, values in by_side.items():
-                    values.append(1e3 * ask(sides[side], setting, CALLS)["wall_s"] / CLIPS)
-        for process in sides.values():
-            process.communicate()
-        logs = {setting: {side: np.load(folder / f"{side}-{setting}.npy") for side in sides} for setting in SETTINGS}
+        with sides(commands) as ask:
+            ways = {setting: {side: of_side(f"{setting} 0")["way"] for side, of_side in ask.items()} for setting in SETTINGS}
+            taken: dict[str, dict[str, list[float]]] = {setting: {side: [] for side in commands} for setting in SETTINGS}
+            taken[FLOOR] = {"jaxkd": []}
+            ask["jaxkd"](f"{FLOOR} 1")
+            for _ in range(repeats):
+                for setting, by_side in taken.items():
+                    for side, values in by_side.items():
+                        values.append(1e3 * ask[side](f"{setting} {CALLS}")["wall_s"] / CLIPS)
+        logs = {setting: {side: np.load(folder / f"{side}-{setting}.npy") for side in commands} for setting in SETTINGS}
     apart = {setting: {peer: float(np.abs(own[peer] - own["jaxkd"]).max()) for peer in PEERS} for setting, own in logs.items()}
     return taken, {setting: {"ways": ways[setting], "largest_difference": apart[setting]} for setting in SETTINGS}
 
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="Python of an environment with librosa and torchaudio")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    add_out(parser)
-    settings = parser.parse_args()
+    options = parser(__doc__, packages="librosa and torchaudio", repeats=15)
+    options.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    add_out(options)
+    settings = options.parse_args()
     if settings.serve:
         serve(settings.serve)
         return

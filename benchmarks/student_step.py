@@ -13,9 +13,7 @@ Command: python -m benchmarks.student_step --peer-python=PYTHON   (the Python of
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.east_step import compared, timed
+from benchmarks.pairs import by_turns, compared, parser, sides, timed, use_threads
 from benchmarks.record import Figure, add_out, keep, peer_versions
 from jaxkd import students
 from jaxkd.memory import keep_freed
@@ -200,14 +198,6 @@ def serve() -> None:
         print(json.dumps(timed(built[part], int(calls))), flush=True)
 
 
-def ask(side: subprocess.Popen[str], line: str) -> Any:
-    """One answer of a side."""
-    assert side.stdin is not None and side.stdout is not None
-    side.stdin.write(f"{line}\n")
-    side.stdin.flush()
-    return json.loads(side.stdout.readline())
-
-
 def check_parameters(theirs: dict[str, int]) -> None:
     """Refuses to compare networks of different sizes."""
     for name, count in theirs.items():
@@ -254,37 +244,22 @@ def measured(settings: argparse.Namespace) -> dict[str, dict[str, list[dict[str,
     ours = [sys.executable, "-m", "benchmarks.student_step", "--peer-python=-", "--serve"]
     shapes = {name: convolutions(name) for name in CONVOLUTIONAL if f"{name}.convolutions" in settings.parts}
     theirs = [settings.peer_python, "benchmarks/student_step_torch.py", str(settings.threads), json.dumps(shapes)]
-    sides = {
-        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name, command in (("jaxkd", ours), ("torch", theirs))
-    }
-    check_parameters(ask(sides["torch"], "parameters"))
-    seconds: dict[str, dict[str, list[dict[str, float]]]] = {part: {"jaxkd": [], "torch": []} for part in settings.parts}
-    for repeat in range(-1, settings.repeats):  # the first is not counted
-        for part in settings.parts:
-            for name, side in sides.items():
-                answer = ask(side, f"{part} {CALLS.get(part, 1)}")
-                if repeat >= 0:
-                    seconds[part][name].append(answer)
-    for side in sides.values():
-        side.communicate()
-    return seconds
+    with sides({"jaxkd": ours, "torch": theirs}) as ask:
+        check_parameters(ask["torch"]("parameters"))
+        return by_turns(ask, settings.parts, settings.repeats, CALLS)
 
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="Python of an environment with torch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="processors for each side, all if 0")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    add_out(parser)
-    settings = parser.parse_args()
+    options = parser(__doc__, packages="torch", repeats=5, threads=True)
+    options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    options.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    add_out(options)
+    settings = options.parse_args()
     if settings.serve:
         serve()
         return
-    if settings.threads:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
+    use_threads(settings.threads)
     answers = measured(settings)
     kind = "cpu_s" if settings.threads == 1 else "wall_s"
     seconds = {part: {each: compared(answers[part], each) for each in KINDS} for part in settings.parts}

@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import record
+from benchmarks import pairs, record
 from benchmarks.record import Figure
 from jaxkd.files import read_json
 from jaxkd.results.document import Table
@@ -71,7 +72,7 @@ def test_every_benchmark_names_its_command_and_takes_a_folder_for_its_results():
     known = runner.benchmarks()
     for file in Path(runner.__file__).parent.glob("*.py"):
         if file.stem != "__main__":
-            assert ("add_out(parser)" in file.read_text() or '"--out"' in file.read_text()) == (file.stem in known or file.stem == "record"), file.name
+            assert ("add_out(" in file.read_text() or '"--out"' in file.read_text()) == (file.stem in known or file.stem == "record"), file.name
     assert {name for name, benchmark in known.items() if "--peer-python=PYTHON" in benchmark.arguments} >= {"east_step", "front_end"}
 
 
@@ -111,3 +112,30 @@ def test_runs_one_after_the_other_goes_on_after_a_miss_and_writes_the_page(tmp_p
     assert "[All tables](sound.md)" in page and "[strange](strange.json)" in page
     status, lines = ended("--only", "peered", "sound")
     assert status == 0 and any(line.startswith("peered") and line.endswith("not run: it needs --peer-python") for line in lines)
+
+
+ECHO = [
+    sys.executable,
+    "-uc",
+    "import sys\nfor line in sys.stdin:\n    sys.exit('damaged') if line == 'end\\n' else print('[\"' + sys.argv[1] + line.strip() + '\"]')",
+]
+
+
+def test_sides_answer_by_turns_and_a_round_before_the_first_is_not_counted():
+    with pairs.sides({"one": [*ECHO, "1 "], "two": [*ECHO, "2 "]}) as ask:
+        found = pairs.by_turns(ask, ["a", "b"], 2, {"b": 5})
+    assert found == {"a": {"one": [["1 a 1"]] * 2, "two": [["2 a 1"]] * 2}, "b": {"one": [["1 b 5"]] * 2, "two": [["2 b 5"]] * 2}}
+
+
+def test_a_side_that_ends_is_named_and_the_other_does_not_stay(capfd):
+    with pytest.raises(SystemExit, match="the side one ended before it answered 'end'"), pairs.sides({"one": [*ECHO, ""], "two": [*ECHO, ""]}) as ask:
+        ask["two"]("first")
+        two: Any = ask["two"]
+        ask["one"]("end")
+    assert two.args[1].poll() is not None
+    assert "damaged" in capfd.readouterr().err
+
+
+def test_the_ratio_is_that_of_each_repeat():
+    answers = {"jaxkd": [{"wall_s": seconds} for seconds in (1.0, 4.0, 9.0)], "torch": [{"wall_s": seconds} for seconds in (2.0, 2.0, 3.0)]}
+    assert pairs.compared(answers, "wall_s") == {"jaxkd": 4.0, "torch": 2.0, "ratio": 2.0, "low": 0.5, "high": 3.0}
