@@ -48,7 +48,8 @@ def host_folder(folder: Path, *, own_source: bool = False) -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
@@ -66,7 +67,7 @@ def start_job(
     folders: tuple[Path, ...] = (ROOT, ROOT),
 ) -> list[Process]:
     """Starts a job; `of_one`: arguments of single processes; `on` and `folders`: what runs a command on the host of each, and where."""
-    address = f"--coordinator={coordinator or f'127.0.0.1:{_free_port()}'}"
+    address = f"--coordinator={coordinator or f'127.0.0.1:{free_port()}'}"
     common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
     return [
         Process(

@@ -1,7 +1,6 @@
 """Sharding does not change the maths: one step on one device equals the same step split over several, under jit and pmap, in one process and in two."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from jaxkd import methods
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
+from tests.jobs import free_port
 from tests.parallel_gradients import HALF
 
 HALVES = (f"{HALF}text:compressed", f"{HALF}frames:compressed+distance_correlation")
@@ -37,15 +37,9 @@ rows, and the sum of 4 parts at each of 3 additions; that is 4 times, of parts t
 ROOT = Path(__file__).parent.parent
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def _run(folder: Path, mode: str, devices: int, processes: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What one step gives on `processes` with `devices` each."""
-    out, port = folder / f"{mode}-{devices}-{processes}.npz", _free_port()
+    out, port = folder / f"{mode}-{devices}-{processes}.npz", free_port()
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.parallel_gradients", mode, str(out), *names]
     jobs = [{"JAXKD_TEST_JOB": f"127.0.0.1:{port},{processes},{process}"} if processes > 1 else {} for process in range(processes)]

@@ -81,7 +81,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 def _means_over_time(assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int) -> list[np.ndarray]:
     """The student's features [n, C] and the normalised embedding [n, D]; with a compact embedding also this, [n, C'], and the logits of its head [n, K]."""
     experiment, params, batch_stats = assembly.experiment, *to_host((state.params, state.batch_stats))
-    student = experiment.student.clone(axis_name=None) if hasattr(experiment.student, "axis_name") else experiment.student
+    student = experiment.student_alone()
     method = experiment.method
 
     @jax.jit

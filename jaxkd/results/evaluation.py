@@ -126,7 +126,7 @@ def _evaluate_student(
         logits[split] = predict(assembly, state, prepared, of.ids, config.evaluation.batch_size)[0] if own else forward(of.data, of.ids)[0]
     of_features = {split: probe_scores(of, lambda data, ids: forward(data, ids)[1], fit) for split, of in probed.items()}
     sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
-    size = measure_student(_alone(assembly), variables, assembly.experiment.transform, sample)
+    size = measure_student(assembly.experiment.student_alone(), variables, assembly.experiment.transform, sample)
     diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
     summary = {"name": config.student.name, "best_step": kept["best_step"], "training": training_cost(workdir), **size}
     return summary, logits, of_features, diagnostics, assembly.experiment.method.warning
@@ -134,7 +134,7 @@ def _evaluate_student(
 
 def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: int) -> Callable[[Prepared, list[str]], tuple[np.ndarray, np.ndarray]]:
     """The frozen student on examples of any data set that it takes: f(data, ids) -> logits of the labels [n, K], and its features' mean over time [n, C]."""
-    student, transform, method = _alone(assembly), assembly.experiment.transform, assembly.experiment.method
+    student, transform, method = assembly.experiment.student_alone(), assembly.experiment.transform, assembly.experiment.method
 
     @jax.jit
     def outputs(variables: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
@@ -148,12 +148,6 @@ def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: i
         return np.concatenate(logits)[: len(ids)], np.concatenate(features)[: len(ids)]
 
     return forward
-
-
-def _alone(assembly: Assembly) -> Any:
-    """The student as one device runs it."""
-    student = assembly.experiment.student
-    return student.clone(axis_name=None) if hasattr(student, "axis_name") else student
 
 
 def classifier_scores(examples: Mapping[str, Examples]) -> dict[str, np.ndarray]:

@@ -14,9 +14,8 @@ _raised: list[tuple[int, float]] = []
 _CALLBACK_SECONDS = 0.01
 _CLEAN_UP_SECONDS = 5.0
 """Within so long a second SIGTERM is that of a supervisor which tells parent and child, and would break off what the first one has begun to clean up."""
-
-
 _WEAK = {kind.__init__.__code__.co_filename for kind in (weakref.WeakKeyDictionary, weakref.WeakSet)}
+"""Files of the weak collections, whose callbacks are named remove."""
 
 
 def _in_a_callback(frame: FrameType | None) -> bool:

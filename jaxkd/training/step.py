@@ -49,6 +49,10 @@ class Experiment(NamedTuple):
     seed: int
     gather: Callable[[Any], Any] = lambda params: params
 
+    def student_alone(self) -> Any:
+        """The student as one device runs it."""
+        return self.student.clone(axis_name=None) if hasattr(self.student, "axis_name") else self.student
+
 
 def _augmented(experiment: Experiment, batch: TrainBatch, key: jax.Array, axis_name: str | None) -> Batch:
     def prepare(name: int, rows: Batch) -> Batch:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxkd.embeddings import blocks
+from tests.jobs import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))
 import store_in_job
@@ -21,9 +21,7 @@ import store_in_job
 def said(tmp_path_factory) -> tuple[Path, list[dict]]:
     """The folder of a job of two processes, and what each says."""
     folder = tmp_path_factory.mktemp("job")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{one.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     commands = [[sys.executable, store_in_job.__file__, str(folder), address, "2", str(process)] for process in range(2)]
     processes = [subprocess.Popen(command, env=environment) for command in commands]
