@@ -43,6 +43,7 @@ from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
 from jaxkd.training.step import Experiment, Normalisation, train_step
 from jaxkd.types import TeacherSide
+from jaxkd.xla_flags import convolve_on_all_cores
 
 ASKED = {"step": 1.3, "front_end": 1.0, "distance": 1.0, "optimiser": 1.0, "loader": 1.0}
 """The ratio that a part may have at most; the other parts are information."""
@@ -169,6 +170,7 @@ def convolution(frames: int, bands: int, channels: int, size: int) -> Callable[[
 def serve(folder: Path) -> None:
     """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
     keep_freed()
+    convolve_on_all_cores()
     calls = parts(write_clips(folder))
     for line in sys.stdin:
         part, count = line.split()

@@ -33,6 +33,7 @@ from jaxkd.models.macs import count_macs, equations
 from jaxkd.models.pooling import max_pool
 from jaxkd.models.text_transformer import attention
 from jaxkd.results.document import Table, Text
+from jaxkd.xla_flags import convolve_on_all_cores
 
 OUTPUTS = 10
 STUDENTS = {
@@ -57,8 +58,9 @@ KINDS = ("wall_s", "cpu_s")
 SHOWN = {"jaxkd": 2, "torch": 2, "rest_jaxkd_s": 4, "rest_torch_s": 4}
 """What is shown of the shares, and to how many decimals."""
 ELSEWHERE = (
-    "A convolution of jaxkd is XLA's, which on a CPU calls Eigen where torch calls oneDNN. On a GPU XLA hands convolutions and their gradients to cuDNN, as "
-    "torch does, and on a TPU they are products in its matrix unit: what jaxkd makes by hand is for the CPU alone."
+    "A convolution of jaxkd is XLA's, on a CPU Eigen's where torch calls oneDNN (jaxlib 0.10.2 by itself YNNPACK, on one core: jaxkd turns it off). "
+    "On a GPU XLA hands convolutions and their gradients to cuDNN, as torch does, and on a TPU they are products in its matrix unit: what jaxkd makes by hand "
+    "is for the CPU alone."
 )
 MAP, TOKENS, PRODUCT = (128, 28, 28, 16), (128, 64, 2, 32), 2048
 """Shapes of what batch normalisation and max-pooling, and of what attention take; rows and columns of the bare product."""
@@ -189,6 +191,7 @@ def build(part: str) -> Callable[[], Any]:
 def serve() -> None:
     """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
     keep_freed()
+    convolve_on_all_cores()
     built: dict[str, Callable[[], Any]] = {}
     for line in sys.stdin:
         part, calls = line.split()

@@ -15,6 +15,7 @@ import numpy as np
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.files import exclusive
 from jaxkd.watch import NOT_JOINED
+from jaxkd.xla_flags import convolve_on_all_cores
 
 SHUTDOWN_SECONDS = 10
 STOP_SECONDS = 2.0
@@ -57,6 +58,7 @@ def join(job: Job) -> None:
         raise ConfigError(
             f"--coordinator={job.coordinator} goes with --num_processes and --process_id from 0 to one less, not {job.processes} and {job.process}."
         )
+    convolve_on_all_cores()
     try:
         jax.distributed.initialize(
             job.coordinator or None,

@@ -32,6 +32,7 @@ FLOORS = (
         "hosts",
         "watch",
         "memory",
+        "xla_flags",
     ),
     ("losses", "metrics", "frontend", "torch_start"),
     ("lelp", "compression", "models", "data"),
