@@ -1,19 +1,15 @@
 """The processes of one job on several hosts: joining it, agreeing on what is run and when to stop, and who writes what. Alone, all of it does nothing."""
 
-import contextlib
 import json
-import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.errors import ArtefactError, ConfigError, DataError
-from jaxkd.files import exclusive
+from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.watch import NOT_JOINED
 from jaxkd.xla_flags import convolve_on_all_cores
 
@@ -247,31 +243,6 @@ def require_shared(folder: Path, flag: str) -> None:
     if not seen.all():
         blind = ", ".join(str(number) for number in np.flatnonzero(~seen))
         raise ConfigError(f"process {blind} of the job does not see {folder} of process 0: --{flag} must name a folder that all hosts share.")
-
-
-@contextlib.contextmanager
-def failing_together() -> Iterator[None]:
-    """A block at whose end all processes meet, without another meeting in it: a `DataError` of one is raised in all of them, and names the process."""
-    if count() == 1:
-        yield
-        return
-    own = None
-    try:
-        yield
-    except DataError as error:
-        own = error
-    for process, said in enumerate(gathered_bytes(os.fsencode(str(own or "")))):
-        if said:
-            raise (DataError if own is None else type(own))(f"process {process} of the job: {os.fsdecode(said)}") from own
-
-
-@contextlib.contextmanager
-def exclusive_to_job(folder: str | os.PathLike, name: str, what: str) -> Iterator[None]:
-    """`jaxkd.files.exclusive` for a block that all processes of the job go through together."""
-    with exclusive(folder, name, what) if index() == 0 else contextlib.nullcontext():
-        wait_for_all()
-        yield
-        wait_for_all()
 
 
 def agreed_signal(signal: int) -> int:

@@ -13,8 +13,9 @@ from jaxkd import config as configs
 from jaxkd import data, members, methods, students, teachers
 from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.files import as_json, read_json, write_json
-from jaxkd.hosts import all_true, index, own_folder, wait_for_all
+from jaxkd.hosts import all_true, index, own_folder
 from jaxkd.plugins import check_name
+from jaxkd.together import stopping_together
 from jaxkd.validation import validate
 from jaxkd.workdir import claim, claim_inputs, start_jax, timed
 
@@ -250,9 +251,9 @@ def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
 
 def _report_once(config: Any, workdir: Path, *, show: bool = True) -> None:
     """`report` by process 0; returns in all of them once it is written."""
-    if index() == 0:
-        report(config, workdir, show=show)
-    wait_for_all()
+    with stopping_together():
+        if index() == 0:
+            report(config, workdir, show=show)
 
 
 def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> None:
@@ -332,11 +333,10 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     reference = next((name for name in ("kd", "baseline") if name in rows), next(iter(rows)))
     out_dir = workdir / config.compare.name
     written: dict[str, Any] = {}
-    if index() == 0:
-        written = write_comparison(folders, out_dir, names=[name for name, _ in jobs], reference=reference, variants=members.variants(config))
-        print(screen_table(written))
-        print(f"Report: {out_dir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}")
-    wait_for_all()
+    with stopping_together():
+        if index() == 0:
+            written = write_comparison(folders, out_dir, names=[name for name, _ in jobs], reference=reference, variants=members.variants(config))
+            print(screen_table(written), f"Report: {out_dir / 'report.html'}, report.md, report.json; each run's own below {workdir / 'runs'}", sep="\n")
     return written
 
 

@@ -30,6 +30,7 @@ FLOORS = (
         "parallel",
         "collectives",
         "hosts",
+        "together",
         "watch",
         "memory",
         "xla_flags",

@@ -4,9 +4,10 @@ import os
 import threading
 
 import jax
+import numpy as np
 import pytest
 
-from jaxkd import hosts
+from jaxkd import hosts, together
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.hosts import is_of_a_lost_process
 
@@ -46,10 +47,11 @@ def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(
 
 
 def test_what_one_process_refuses_is_said_by_all_also_of_a_name_that_is_no_text(monkeypatch):
-    monkeypatch.setattr(hosts, "count", lambda: 2)
-    monkeypatch.setattr(hosts, "gathered_bytes", lambda own: [b"", own or b"bad \xff.wav"])
+    monkeypatch.setattr(together, "count", lambda: 2)
+    monkeypatch.setattr(together, "gathered", lambda own: np.stack([own, own]))
+    monkeypatch.setattr(together, "gathered_bytes", lambda own: [b"", own or b"bad \xff.wav"])
     for raised in (None, DataError(os.fsdecode(b"bad \xff.wav"))):
-        with pytest.raises(DataError) as refused, hosts.failing_together():
+        with pytest.raises(DataError) as refused, together.failing_together():
             if raised:
                 raise raised
         assert str(refused.value) == "process 1 of the job: " + os.fsdecode(b"bad \xff.wav")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.files import exclusive
-from jaxkd.hosts import failing_together
 from jaxkd.plugins import resolve
+from jaxkd.together import failing_together
 
 if TYPE_CHECKING:
     from jaxkd.data.dataset import Dataset

@@ -10,8 +10,10 @@ import numpy as np
 from jaxkd.data.dataset import MANIFEST, Dataset
 from jaxkd.data.hashed_words import Tokeniser
 from jaxkd.errors import ArtefactError, ConfigError, DataError
-from jaxkd.files import atomic_directory, exclusive, read_json, sha256_file, sha256_json, write_json
+from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from jaxkd.hosts import index, wait_for_file
 from jaxkd.progress import progress
+from jaxkd.together import exclusive_to_job, failing_together
 
 SCHEMA = 1
 ENCODE_TEXTS = 512
@@ -108,9 +110,10 @@ class TokenView:
         self.splits = dataset.splits
         self.vocabulary = tokeniser.vocabulary
         self.max_tokens = max_tokens
-        with exclusive(cache_dir, self.path.name, "tokenising"):
-            if not self.path.exists():
+        with exclusive_to_job(cache_dir, self.path.name, "tokenising"), failing_together():
+            if index() == 0 and not self.path.exists():
                 self._write(dataset, tokeniser, identity)
+        wait_for_file(self.path / MANIFEST)
         manifest = _verified_manifest(self.path, self.fingerprint)
         self.truncated: dict[str, int] = {split: manifest["truncated"][split] for split in self.splits}
         self._tokens = np.asarray(np.load(self.path / "tokens.npy", mmap_mode="r", allow_pickle=False))

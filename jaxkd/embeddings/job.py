@@ -9,6 +9,7 @@ from jaxkd import hosts
 from jaxkd.embeddings.manifest import FILE, Manifest, read_manifest, write_manifest
 from jaxkd.embeddings.stage import Examples, embed_dataset
 from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.together import failing_together
 
 if TYPE_CHECKING:
     from jaxkd.teachers import Teacher
@@ -38,19 +39,20 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
       options: further ones of `embed_dataset`.
 
     Raises:
-      DataError: in all processes, if one does not see what another wrote, or finds a shard damaged; and what `embed_dataset` raises.
+      DataError: in all processes, what `embed_dataset` raises in one, or if one does not see what another wrote.
+      ConfigError: as `embed_dataset`.
     """
     path = Path(path)
     finished = (path / FILE).is_file() and read_manifest(path).complete
     if hosts.count() > 1 and not hosts.all_true(finished):
         part = _Part(dataset, shard_rows, hosts.index(), hosts.count())
-        if part.splits["part"]:
-            embed_dataset(teacher, part, _folder(path, hosts.index()), shard_rows=shard_rows, **options)
-        hosts.wait_for_all()
-        with hosts.failing_together():
+        with failing_together():
+            if part.splits["part"]:
+                embed_dataset(teacher, part, _folder(path, hosts.index()), shard_rows=shard_rows, **options)
+        with failing_together():
             if hosts.index() == 0:
                 _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
-    with hosts.failing_together():
+    with failing_together():
         hosts.wait_for_file(path / FILE)
         store = embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
     if hosts.index() == 0:

@@ -12,6 +12,7 @@ from jaxkd import lelp
 from jaxkd.files import write_bytes
 from jaxkd.hosts import count, index
 from jaxkd.progress import progress
+from jaxkd.together import failing_together
 from jaxkd.types import Array
 
 PART_BYTES = 2 << 30
@@ -37,7 +38,7 @@ def moments_in_parts(
     """
     own, kept = blocks[index() :: count()], folder / f"process-{index()}-of-{count()}"
     done, moments = _read(kept, num_classes, dim)
-    with progress(total=len(own), initial=done, description="class moments", unit="block") as bar:
+    with failing_together(), progress(total=len(own), initial=done, description="class moments", unit="block") as bar:
         for part in _parts(own, done, num_classes, dim):
             found = lelp.class_moments(_counted(batches(part), bar.update), num_classes=num_classes)
             moments = moments.merge(found) if done else found

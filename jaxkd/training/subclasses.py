@@ -16,9 +16,10 @@ from jaxkd.embeddings.blocks import BLOCK_ROWS, shared_out
 from jaxkd.embeddings.store import mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
-from jaxkd.hosts import all_true, exclusive_to_job, gathered, index, wait_for_file
+from jaxkd.hosts import all_true, gathered, index, wait_for_file
 from jaxkd.lelp import passes, splits
 from jaxkd.lelp.artefact import load_subspaces, save_subspaces
+from jaxkd.together import exclusive_to_job, stopping_together
 from jaxkd.training.class_rows import require_rows
 from jaxkd.training.label_subclasses import fit_labels
 from jaxkd.training.moments_in_parts import moments_in_parts
@@ -61,7 +62,11 @@ def subclass_targets(config: Any, prepared: Prepared, cache_dir: Path) -> Table 
 
 def _write(config: Any, prepared: Prepared, ids: list[str], folder: Path, parts: Path, identity: dict[str, Any]) -> None:
     print(f"fitting the subclasses of {config.method} on the embeddings of {len(ids):,} rows", file=sys.stderr)
-    subspaces, probs = fit_labels(config, prepared, ids) if prepared.dataset.task == "multilabel" else _fit(config, prepared, ids, parts)
+    if prepared.dataset.task == "multilabel":
+        with stopping_together():
+            subspaces, probs = fit_labels(config, prepared, ids)
+    else:
+        subspaces, probs = _fit(config, prepared, ids, parts)
     if index() > 0:
         return
     with atomic_directory(folder) as temporary:
@@ -128,7 +133,8 @@ def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[
     if config.method == "oracle":
         return None, splits.oracle(dataset.fine_labels(ids), classes, num_classes=num_classes)
     if config.method in CLUSTERED:
-        return None, CLUSTERED[config.method](mean_embeddings(store, ids), classes, seed=config.seed, **sizes)
+        with stopping_together():
+            return None, CLUSTERED[config.method](mean_embeddings(store, ids), classes, seed=config.seed, **sizes)
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
     found = _subspaces(config, prepared, classes, blocks, parts)
     subspaces = jax.tree.map(lambda x: gathered(np.asarray(x))[0], found)  # those of process 0: another processor may turn near-equal directions otherwise
@@ -171,4 +177,5 @@ def _subspaces(config: Any, prepared: Prepared, classes: np.ndarray, blocks: lis
     solver = lelp.solver_for(settings.solver, store.dim)
     if solver == "covariance":
         return lelp.subspaces_from_moments(moments(), **options)
-    return lelp.fit_subspaces(lelp.Again(lambda: batches(blocks)), num_classes=num_classes, solver=solver, **options)
+    with stopping_together():
+        return lelp.fit_subspaces(lelp.Again(lambda: batches(blocks)), num_classes=num_classes, solver=solver, **options)

@@ -11,8 +11,9 @@ from jaxkd import methods
 from jaxkd.data.tokens import pack
 from jaxkd.data.views import Views
 from jaxkd.files import sha256_file, sha256_json
-from jaxkd.hosts import all_true, exclusive_to_job, own_folder, wait_for_file
+from jaxkd.hosts import all_true, own_folder, wait_for_file
 from jaxkd.models.macs import count_macs
+from jaxkd.together import exclusive_to_job
 from jaxkd.training.artefact import load_student
 from jaxkd.training.cost import training_cost
 from jaxkd.training.prepared import Classifier, Prepared
