@@ -12,7 +12,7 @@ Two CPU cores: 6 to 7 minutes from an empty cache, half an hour for the comparis
 0.521 (with compressed.transformation=mlp 0.793 / 0.539), east 0.730 / 0.500, baseline 0.727 / 0.469, the teacher's probe 0.760 / 0.525.
 
 Methods that take the logits of the teacher (kd, lelp and its controls, ...) need a classifier: linear or mlp, trained on the labelled clips on the time
-mean of the frozen embedding. With one, all run without mixup, which the targets of LELP cannot follow.
+mean of the frozen embedding, or probe, the linear probe of the reference row. With one, all run without mixup, which the targets of LELP cannot follow.
 
 Its east is not EAsT as published: distances are between means over time, in one group of the whole batch with its unlabelled rows, with scale-free constants,
 and training is by AdamW with a cosine.
@@ -21,10 +21,10 @@ With finetuned the tagger itself is trained on the labelled clips, then embeds t
 are taught by it; in the comparison probe and compressed_frozen keep to the frozen one, so that it shows what either costs and gives. Its learning rate,
 1e-4, is a customary one for fine-tuning: no other was tried.
 
-String arguments: method, teacher, classifier (none, linear, mlp or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid, the
-rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since
-these teachers give one frame for 3 s), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the runs of one workdir; a
-run takes 3 to 7 minutes on one core.
+String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
+the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since
+these teachers give one frame for 3 s), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the runs of one workdir; a run
+takes 3 to 7 minutes on one core.
 """
 
 import ml_collections
@@ -32,6 +32,7 @@ import ml_collections
 from jaxkd.config import default_config, parse_arg
 from jaxkd.errors import unknown_name
 from jaxkd.methods import NEED_CLASSIFIER, PSEUDO_CLASS
+from jaxkd.teachers import ON_FROZEN
 
 WITH_CLASSIFIER = "teacher baseline kd east east_kd compressed embedding_distillation lelp random_directions permuted uniform outputs_only".split()
 OTHER_TEACHERS = ("MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
@@ -89,9 +90,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.teacher_training.update({"steps": 600, "batch_size": 64, "learning_rate": 1e-3, "eval_every_steps": 50})
     config.compressed.head_bias = "log_odds"  # labels are rare, and the training is short
     config.lelp.solver = "svd"  # few rows: faster than covariances of 1506 dimensions
-    if classifier in ("linear", "mlp") or values.method in PSEUDO_CLASS:
+    if classifier in ON_FROZEN or values.method in PSEUDO_CLASS:
         config.training.mixup_alpha = 0.0
-    if classifier in ("linear", "mlp"):
+    if classifier in ON_FROZEN:
         config.compare.methods = tuple(WITH_CLASSIFIER)
     if classifier == "finetuned":
         config.teacher_training.update({"steps": 200, "batch_size": 16, "learning_rate": 1e-4, "warmup_steps": 20})

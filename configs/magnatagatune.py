@@ -10,11 +10,10 @@ T are inferred. How EAsT made its panns is not published. With hear=PACKAGE.MODU
 vector a clip, with the weight and expands of panns; hear21passt.base gives 1,295 numbers, 527 logits and 768 features, where EAsT has the 768. The classes
 are the 50 most frequent tags, in the usual split; EAsT's list of training clips is not published.
 
-The probe on the embedding (method probe) is trained as published, by plain SGD from 0.1, passt from 0.2.
-
-Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not as that probe. Their
-distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished.
-compressed has the published weight of east: none was tuned for it. compressed.training=staged is not possible with the plateau schedule.
+The probe on the embedding is trained as published, by plain SGD from 0.1, passt from 0.2: as the reference row (method probe), and as the classifier whose
+logits the methods take that need one (east_kd, kd, lelp); --config.teacher.classifier=linear or mlp trains another by AdamW. Distillation has the published
+temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished. compressed has the published weight
+of east: none was tuned for it. compressed.training=staged is not possible with the plateau schedule.
 
 As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included (of compressed, without the
 teacher-side loss); the checkpoint is the one of the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights

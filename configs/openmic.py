@@ -12,12 +12,11 @@ features, where EAsT has the 768.
 
 Embeddings are of the audio as it is, as published: filter jitter and SpecAugment change the student's input alone, mixup mixes the embeddings too.
 
-The probe on the embedding (method probe) is trained as published, by plain SGD from 0.1, vggish from 0.2.
-
-Methods that need the teacher's classifier (east_kd, kd, lelp) train a linear one on the embeddings first, by AdamW and not as that probe. Their
-distillation has the published temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished. lelp and
-its controls run without mixup, which their targets cannot follow. compressed has the published weight of east: none was tuned for it.
-compressed.training=staged is not possible with the plateau schedule.
+The probe on the embedding is trained as published, by plain SGD from 0.1, vggish from 0.2: as the reference row (method probe), and as the classifier whose
+logits the methods take that need one (east_kd, kd, lelp); --config.teacher.classifier=linear or mlp trains another by AdamW. Distillation has the published
+temperature 2, and alpha is 1 - lambda of the teacher's distance: the lambda of the published kd row is unpublished. lelp and its controls run without
+mixup, which their targets cannot follow. compressed has the published weight of east: none was tuned for it. compressed.training=staged is not possible with
+the plateau schedule.
 
 As published, the plateau schedule and the early stop watch the whole validation loss, the distance with its weight included (of compressed, without the
 teacher-side loss); the checkpoint is the one of the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights

@@ -16,9 +16,9 @@ and the students are taught by it; probe and compressed_frozen keep to the froze
 teacher.max_tokens. Nothing was tuned for it.
 
 String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
-binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm), classifier (linear or mlp on frozen embeddings,
-finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen encoder of a student that takes features), method, labels (a number, the
-other training rows are unlabelled; all, the default), runlocal (tiny sizes but for labels, none unlabelled, for half a minute).
+binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm), classifier (linear, mlp or probe on frozen
+embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen encoder of a student that takes features), method, labels (a
+number, the other training rows are unlabelled; all, the default), runlocal (tiny sizes but for labels, none unlabelled, for half a minute).
 """
 
 import ml_collections

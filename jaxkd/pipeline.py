@@ -120,7 +120,7 @@ def _check_method(config: Any) -> None:
     if config.teacher.classifier == "none" and config.method in methods.NEED_CLASSIFIER:
         raise ConfigError(
             f"method {config.method!r} takes the logits of the teacher's own classifier, but config.teacher.classifier is 'none': "
-            "set it to linear, mlp or finetuned."
+            "set it to linear, mlp, probe or finetuned."
         )
     methods.check_distance(config)
     methods.require_rows(config, config.training.batch_size * (1 + config.training.unlabelled_ratio))
@@ -133,7 +133,7 @@ def _check_method(config: Any) -> None:
 def _check_room(config: Any) -> None:
     """Refuses more directions than the teacher's embedding has, as far as it can be told before the classes are read."""
     settings, kind = config.lelp, config.teacher.classifier
-    dims = {"linear": teachers.dims(config.teacher), "mlp": (config.teacher.hidden,)}.get(kind)
+    dims = () if kind == "finetuned" else (config.teacher.hidden,) if kind == "mlp" else teachers.dims(config.teacher)
     if not dims:
         return
     asked, read = settings.subclasses - settings.simplex, 0 if settings.null_space == "off" else 1

@@ -49,7 +49,7 @@ def east_experiment(
       source: of the data.
       clip_seconds: of the clips.
       recipe: `east_openmic` or `east_magnatagatune`.
-      need_classifier: methods that take the logits of a classifier, which is a linear one.
+      need_classifier: methods that take the logits of a classifier, which is the probe.
 
     Raises:
       ConfigError: another teacher, or teacher and hear at once.
@@ -69,7 +69,8 @@ def east_experiment(
     else:
         config.teacher.update({"name": "precomputed", "embedding": "", "hop_seconds": _FRAME_SECONDS[teacher]})
     if values.method in need_classifier:
-        config.teacher.classifier = "linear"
+        config.teacher.classifier = "probe"
+        # of linear and mlp in its place
         config.teacher_training.update({"steps": 8000, "batch_size": 64, "eval_every_steps": 400})
     config.compressed.weight = config.east.weight
     config.store.update({"dtype": "float32", "shard_rows": 4096})

@@ -72,7 +72,7 @@ _CHOICES = {
     "compressed.training": ("joint", "staged"),
     "compressed.head_bias": ("zero", "log_odds"),
     "data.view_targets": ("augmented", "clean"),
-    "teacher.classifier": ("none", "linear", "mlp", "finetuned"),
+    "teacher.classifier": ("none", "linear", "mlp", "probe", "finetuned"),
     "lelp.null_space": ("rows", "differences", "off"),
     "lelp.rotation": ("haar", "equal", "off"),
     "lelp.scale": ("class", "whiten", "off"),
@@ -151,6 +151,11 @@ def _validate_combinations(flat: dict[str, Any]) -> None:
         )
     if flat["parallel.parameters"] == "sharded" and flat["parallel.mode"] == "pmap":
         raise ConfigError("config.parallel.parameters is 'sharded', but with parallel.mode='pmap' every device holds them whole: set parallel.mode='jit'.")
+    if flat["teacher.classifier"] == "probe" and flat["method"] == "subclass_distillation":
+        raise ConfigError(
+            "config.teacher.classifier is 'probe', which tells classes alone, but method 'subclass_distillation' trains a teacher of subclasses: set it to "
+            "linear, mlp or finetuned."
+        )
     _validate_comparison(flat)
 
 

@@ -9,6 +9,7 @@ from jaxkd.errors import ConfigError
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC
 from jaxkd.methods.method import Context
 from jaxkd.teachers.precomputed import PrecomputedTeacher
+from jaxkd.training.probe_solver import probe_recipe
 from jaxkd.types import Batch, StudentOutputs
 from tests.data.released import write_magnatagatune, write_openmic
 from tests.small import load_config
@@ -41,6 +42,15 @@ def test_every_teacher_and_method_passes_the_check(name, method, tmp_path):
     config.data.folder = ""
     with pytest.raises(ConfigError, match=r"config\.data\.folder is empty"):
         pipeline.check(config)
+
+
+@pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
+def test_logits_of_the_teacher_are_those_of_the_published_probe(name):
+    taking = ("teacher", "kd", "east_kd", "lelp")
+    made = {method: load_config(name, f"teacher=passt,method={method}") for method in (*taking, "probe", "baseline", "east", "compressed")}
+    assert {method: config.teacher.classifier for method, config in made.items() if config.teacher.classifier != "none"} == dict.fromkeys(taking, "probe")
+    recipe = {"solver": "sgd", "learning_rate": {"openmic": 0.1, "magnatagatune": 0.2}[name], "normalisations": ["none"]}
+    assert probe_recipe(made["kd"]) == probe_recipe(made["probe"]) == recipe
 
 
 def test_only_methods_whose_targets_cannot_be_mixed_run_without_mixup():

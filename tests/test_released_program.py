@@ -29,15 +29,20 @@ def run(config: str, folder: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def openmic(folder: Path, dataset) -> tuple[list[str], list[str]]:
+    """A miniature OpenMIC-2018 with embeddings of its clips: the keys of the clips, and the arguments that name the two folders."""
+    released, stored = folder / "openmic-2018", folder / "embeddings"
+    keys = write_openmic(released, dataset)
+    stored.mkdir()
+    for key, embedding in zip(keys, MelTeacher().embed(rendered(dataset, len(keys))[0]), strict=True):
+        np.save(stored / f"{key}.npy", embedding)
+    return keys, [f"--config.data.folder={released}", f"--config.teacher.archive={stored}"]
+
+
 @pytest.mark.slow
 def test_openmic_from_its_released_folder_to_the_report(tiny_dataset, tmp_path):
-    released, stored = tmp_path / "openmic-2018", tmp_path / "embeddings"
-    keys = write_openmic(released, tiny_dataset)
-    stored.mkdir()
-    for key, embedding in zip(keys, MelTeacher().embed(rendered(tiny_dataset, len(keys))[0]), strict=True):
-        np.save(stored / f"{key}.npy", embedding)
-    config = "configs/openmic.py:teacher=passt,student=cp_resnet_tiny,method=compressed"
-    out = run(config, tmp_path, f"--config.data.folder={released}", f"--config.teacher.archive={stored}", *SHORT)
+    keys, folders = openmic(tmp_path, tiny_dataset)
+    out = run("configs/openmic.py:teacher=passt,student=cp_resnet_tiny,method=compressed", tmp_path, *folders, *SHORT)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["clips"] == {"valid": 7, "test": 12} and len(report["classes"]) == 20
     assert {"map", "f1_macro"} <= report["results"]["test"].keys() == report["teacher"]["probe"]["test"].keys()
@@ -47,6 +52,24 @@ def test_openmic_from_its_released_folder_to_the_report(tiny_dataset, tmp_path):
         scores = kept["scores"]
     (dataset,) = (tmp_path / "cache" / "datasets").iterdir()
     np.testing.assert_allclose(load_predictor(tmp_path / "run" / "student")(np.load(dataset / "test.inputs.npy")), scores, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_kd_on_openmic_is_taught_by_the_probe_of_the_reference_row(tiny_dataset, tmp_path):
+    _, folders = openmic(tmp_path, tiny_dataset)
+    rows = ("--mode=compare", "--config.compare.methods=('probe', 'kd')", "--config.compare.seeds=(1223,)")
+    run("configs/openmic.py:teacher=passt,student=cp_resnet_tiny,method=kd", tmp_path, *folders, *SHORT, *rows)
+    runs = tmp_path / "run" / "runs"
+    report = json.loads((runs / "kd-seed1223" / "report.json").read_text())
+    teacher = report["teacher"]
+    assert (teacher["name"], teacher["reference"]) == ("precomputed (probe)", "teacher")
+    assert teacher["training"]["trained_parameters"] == (MelTeacher.dim + 1) * 20 and teacher["training"]["seconds"] > 0
+    assert 0 <= report["results"]["test"]["agreement"] <= 1
+    for split in ("valid", "test"):
+        own, reference = runs / "kd-seed1223" / "predictions" / f"teacher_{split}.npz", runs / "probe-seed1223" / "predictions" / f"{split}.npz"
+        with np.load(own) as kept, np.load(reference) as probe:
+            assert kept["ids"].tolist() == probe["ids"].tolist()
+            np.testing.assert_allclose(kept["scores"], probe["scores"], atol=1e-5)
 
 
 class OwnFamilies(tfds.core.GeneratorBasedBuilder, skip_registration=True):

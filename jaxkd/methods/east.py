@@ -35,8 +35,8 @@ def build(config: Any, context: Context) -> Method:
 def east_kd(config: Any, context: Context) -> Method:
     """EAsT with knowledge distillation: L = (1 - weight) * label loss + weight * ((1 - g) * distance + g * distillation).
 
-    weight = `config.east.weight`, g = `config.east_kd.kd_weight`; the teacher's logits are those of its own classifier, of which a linear one is the probe of
-    the paper. Mixup mixes them as it mixes the embeddings: of a linear classifier these are the logits of the mixed embedding, of others not.
+    weight = `config.east.weight`, g = `config.east_kd.kd_weight`; the teacher's logits are those of its own classifier, the probe in
+    the paper. Mixup mixes them as it mixes the embeddings: of a linear classifier or a probe these are the logits of the mixed embedding, of others not.
     """
     weight, share, divergence = config.east.weight, config.east_kd.kd_weight, kd_divergence(config, context, section="east_kd")
 

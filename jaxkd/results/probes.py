@@ -1,6 +1,5 @@
 """Linear probes on frozen vectors: the teacher's own, and those that tell how far a representation carries on data that its training never heard."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,16 +10,13 @@ from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.metrics import evaluated_classes
 from jaxkd.results.examples import Examples
 from jaxkd.results.predictions import PROBE_SUFFIX
-from jaxkd.training.experiment import fit_normalisation, normalisations
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.training.probe import Probe, fit_probe
-from jaxkd.training.sgd_probe import fit_sgd_probe
+from jaxkd.training.probe_solver import Fit, fit_on_embedding, fit_on_vectors
 
 FOLDS = 5
 Represent = Callable[[Prepared, list[str]], np.ndarray]
 """f(data, ids) -> frozen vectors of the ids, float32 [n, D]."""
-Fit = Callable[..., Probe]
-"""f(train, valid, task=...) -> probe; as `fit_probe`."""
 
 
 def of_teacher(data: Prepared, ids: list[str]) -> np.ndarray:
@@ -31,17 +27,10 @@ def of_teacher(data: Prepared, ids: list[str]) -> np.ndarray:
 
 
 def fits(config: Any, prepared: Prepared) -> tuple[Fit, Fit]:
-    """How probes are fitted on the teacher's embedding and on a student's features: by `config.evaluation.probe_solver`.
-
-    Stochastic gradient descent takes the features as they are and the embedding in the normalisation of the config, which the methods see too.
-    """
-    if config.evaluation.probe_solver == "lbfgs":
-        return fit_probe, fit_probe
-    on_features = functools.partial(fit_sgd_probe, learning_rate=config.evaluation.probe_learning_rate)
+    """How probes are fitted on the teacher's embedding and on a student's features; see `jaxkd.training.probe_solver`."""
     store = prepared.embedding()
     assert store is not None
-    mean, std = fit_normalisation(store, unaugmented(prepared.dataset, "train"), normalisations(config))
-    return functools.partial(on_features, mean=mean, std=std), on_features
+    return fit_on_embedding(config, store, unaugmented(prepared.dataset, "train")), fit_on_vectors(config)
 
 
 def fit_on(data: Prepared, represent: Represent, fit: Fit = fit_probe) -> Probe:

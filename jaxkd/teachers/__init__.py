@@ -55,6 +55,8 @@ _TWO_FRAMES = {**dict.fromkeys(_MUSICNN, 95_488 / 16_000), "aisfx": 151_553 / 44
 FINETUNED = ("minilm", *_MUSICNN)
 """Pretrained networks that `teacher.classifier="finetuned"` trains on the task; other names are networks of the students' table, trained from scratch."""
 
+ON_FROZEN = ("linear", "mlp", "probe")
+"""Values of `teacher.classifier` that are trained on the embedding of a frozen teacher."""
 
 BFLOAT16 = (*_MUSICNN, "aisfx", "minilm")
 """Teachers that can compute in bfloat16; wordllama has no products, and the others are not computed here."""

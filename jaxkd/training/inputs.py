@@ -88,10 +88,10 @@ def image_inputs(dataset: Any) -> StudentInputs:
     return StudentInputs(dataset, transform_of(settings), settings, {})
 
 
-def feature_inputs(store: EmbeddingStore, notes: dict[str, str], train_ids: list[str]) -> StudentInputs:
-    """Frozen features, standardised by the training split; `notes` are remarks on how they were made."""
+def feature_inputs(store: EmbeddingStore, notes: dict[str, str], train_ids: list[str] | None) -> StudentInputs:
+    """Frozen features, standardised by the training split, or as they are for None; `notes` are remarks on how they were made."""
     source = Features(store)
-    mean, std = mean_and_std(source.gather, train_ids)
+    mean, std = (np.zeros(store.dim), np.ones(store.dim)) if train_ids is None else mean_and_std(source.gather, train_ids)
     settings = {
         "kind": "features",
         "made_by": store.identity,

@@ -33,7 +33,7 @@ from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, i
 from jaxkd.training.other_data import inputs_on, load_other, require_any_length, require_width
 from jaxkd.training.prepared import Prepared
 from jaxkd.training.subclasses import subclass_notes, subclass_targets
-from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier
+from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classifier_identity, train_classifier, train_probe
 from jaxkd.types import TeacherSide
 
 EMBED_BATCH = {"audio": 16, "text": 512, "image": 64}
@@ -88,7 +88,7 @@ def _with_teacher(
     # in float32 always: the teacher's logits are computed from it
     store = _embed(config, teacher, examples, cache_dir, EMBED_BATCH[base.dataset.modality], dtype="float32")
     notes = {f"teacher {name}": note for name, note in examples.notes.items()}
-    on_frozen = config.teacher.classifier in ("linear", "mlp") and config.method in methods.PRETRAINED_EMBEDDING
+    on_frozen = config.teacher.classifier in teachers.ON_FROZEN and config.method in methods.PRETRAINED_EMBEDDING
     frames = frozen_store(config, choices[0], base.dataset, cache_dir)[0] if on_frozen else None
     return base._replace(store=store, classifier=teacher.classifier, notes=notes, frames=frames)
 
@@ -215,9 +215,10 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     outputs = len(dataset.classes) * (config.lelp.subclasses if config.method == "subclass_distillation" else 1)
     axis_name = Devices.all(config.parallel.mode).axis_name
     pretrained, pretrained_hash = None, ""
-    if settings.classifier in ("linear", "mlp"):
+    if settings.classifier in teachers.ON_FROZEN:
         (choice,) = teachers.choices(settings)
-        inputs = feature_inputs(*frozen_store(config, choice, dataset, cache_dir), dataset.splits["train"])
+        standardised_by = None if settings.classifier == "probe" else dataset.splits["train"]
+        inputs = feature_inputs(*frozen_store(config, choice, dataset, cache_dir), standardised_by)
         hidden = (settings.hidden,) if settings.classifier == "mlp" else ()
 
         def build(axis_name: str | None) -> Any:
@@ -258,7 +259,10 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     if config.method in methods.SUBSPACES:
         _require_room(config, build(None), inputs, dataset)
     base = Prepared(dataset, inputs)
-    folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
+    if settings.classifier == "probe":
+        folder = train_probe(config, base, cache_dir)
+    else:
+        folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
     identity = classifier_identity(config, base, pretrained_hash)
     return ClassifierTeacher(folder, build(None), base, f"{settings.name}-{settings.classifier}", identity), ClassifierExamples(base)
 

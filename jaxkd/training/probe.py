@@ -38,6 +38,11 @@ class Probe(NamedTuple):
         logits = self.logits(embedding)
         return softmax(logits) if self.task == "multiclass" else sigmoid(logits)
 
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel [D, K] and bias [K] that make the same logits of embeddings as they are, float32."""
+        kernel = (self.kernel / self.std.astype(np.float64)[:, None]).astype(np.float32)
+        return kernel, (self.bias - self.mean @ kernel.astype(np.float64)).astype(np.float32)
+
 
 def _fit(embedding: np.ndarray, labels: np.ndarray, label_mask: np.ndarray, inverse_penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Kernel [D, K] and bias [K] of one logistic regression a label on its known rows; a label with one value only gets that value's prior."""

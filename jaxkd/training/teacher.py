@@ -7,16 +7,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxkd import config as configs
 from jaxkd import methods
 from jaxkd.data.tokens import pack
 from jaxkd.data.views import Views
-from jaxkd.files import sha256_file, sha256_json
-from jaxkd.hosts import all_true, own_folder, wait_for_file
+from jaxkd.embeddings.blocks import id_blocks
+from jaxkd.errors import ArtefactError
+from jaxkd.files import read_json, sha256_file, sha256_json
+from jaxkd.hosts import all_true, index, own_folder, wait_for_file
 from jaxkd.models.macs import count_macs
-from jaxkd.together import exclusive_to_job
-from jaxkd.training.artefact import load_student
-from jaxkd.training.cost import training_cost
-from jaxkd.training.prepared import Classifier, Prepared
+from jaxkd.together import exclusive_to_job, failing_together
+from jaxkd.training.artefact import load_student, save_student
+from jaxkd.training.cost import measured, training_cost
+from jaxkd.training.inputs import Features
+from jaxkd.training.prepared import Classifier, Prepared, unaugmented
+from jaxkd.training.probe_solver import Fit, fit_on_embedding, probe_recipe
 from jaxkd.training.student import train_student
 
 FORMAT_VERSION = 2
@@ -28,7 +33,7 @@ def classifier_config(config: Any) -> Any:
     subclasses = config.method == "subclass_distillation"
     own.name, own.seed = f"{config.teacher.name}-{config.teacher.classifier}{'-subclasses' if subclasses else ''}", 0
     own.method = methods.SUBCLASS_TEACHER if subclasses else "baseline"
-    own.student.name = config.teacher.classifier if config.teacher.classifier in ("linear", "mlp") else config.teacher.name
+    own.student.name = {"linear": "linear", "mlp": "mlp", "probe": "linear"}.get(config.teacher.classifier, config.teacher.name)
     own.training = copy.deepcopy(config.teacher_training)
     return own
 
@@ -36,8 +41,12 @@ def classifier_config(config: Any) -> Any:
 def classifier_identity(config: Any, prepared: Prepared, pretrained_hash: str) -> dict[str, Any]:
     """What the classifier of a teacher depends on, as JSON values; `format` is that of the folder it is kept in."""
     own = classifier_config(config).to_dict()
-    kept = {name: own[name] for name in ("method", "teacher", "teacher_training", "seed")}
+    kept = {name: own[name] for name in ("method", "teacher", "seed")}
     kept["teacher"] = {name: value for name, value in kept["teacher"].items() if name not in ("archive", "normalisation")}
+    if config.teacher.classifier == "probe":
+        kept["probe"] = probe_recipe(config)
+    else:
+        kept["teacher_training"] = own["teacher_training"]
     if config.method == "subclass_distillation":
         kept |= {"subclasses": config.lelp.subclasses, "subclass_distillation": own["subclass_distillation"]}
     return {
@@ -126,11 +135,79 @@ def train_classifier(config: Any, prepared: Prepared, cache_dir: Path, *, networ
       The folder of the artefact.
     """
     own = classifier_config(config)
-    digest = sha256_json(classifier_identity(config, prepared, pretrained_hash))[:12]
-    workdir = Path(cache_dir) / "classifiers" / f"{own.name}-{digest}"
+    workdir = _workdir(own.name, classifier_identity(config, prepared, pretrained_hash), cache_dir)
     with exclusive_to_job(cache_dir, workdir.name, "training the teacher"):
         if not all_true((workdir / "student").exists()):
             own_folder(workdir).mkdir(parents=True, exist_ok=True)
             train_student(own, own_folder(workdir), prepared, network=network, pretrained=pretrained, section="teacher_training")
     wait_for_file(workdir / "student" / "config.json")
     return workdir / "student"
+
+
+def _workdir(name: str, identity: dict[str, Any], cache_dir: Path) -> Path:
+    return Path(cache_dir) / "classifiers" / f"{name}-{sha256_json(identity)[:12]}"
+
+
+def train_probe(config: Any, prepared: Prepared, cache_dir: Path) -> Path:
+    """Fits the linear probe of the reference row as a teacher's classifier, or finds it in the cache, where `train_classifier` keeps the others.
+
+    With `config.evaluation.probe_solver` "sgd" it is what EAsT takes the teacher's logits from (arXiv 2306.17424, "Teacher_LR"). Process 0 of a job fits it.
+
+    Args:
+      config: of the experiment.
+      prepared: data, and `Features` of the frozen embedding as it is: the probe's own normalisation becomes part of kernel and bias.
+      cache_dir: shared by runs.
+
+    Returns:
+      The folder of the artefact, a linear network.
+
+    Raises:
+      ArtefactError: the one in the cache was made from something else; names the differing fields.
+      DataError: no class has both sides on the validation split.
+    """
+    source = prepared.inputs.source
+    assert isinstance(source, Features)
+    own, identity = classifier_config(config), classifier_identity(config, prepared, "")
+    workdir = _workdir(own.name, identity, cache_dir)
+    folder = workdir / "student"
+    with exclusive_to_job(cache_dir, workdir.name, "training the teacher"):
+        if not all_true(folder.exists()):
+            fit = fit_on_embedding(config, source.store, unaugmented(prepared.dataset, "train"))
+            with failing_together():
+                if index() == 0:
+                    _fit_probe(own, identity, prepared, fit, workdir)
+    wait_for_file(folder / "config.json")
+    differing = configs.differing_fields(configs.flatten(identity), configs.flatten(read_json(folder / "config.json").get("made_from", {})))
+    if differing:
+        raise ArtefactError(
+            f"the probe in {workdir} was made from something else than its name says: remove that folder and run again, and it is made anew:\n  "
+            + "\n  ".join(differing)
+        )
+    return folder
+
+
+def _fit_probe(own: Any, identity: dict[str, Any], prepared: Prepared, fit: Fit, workdir: Path) -> None:
+    dataset, gather = prepared.dataset, prepared.inputs.source.gather
+    workdir.mkdir(parents=True, exist_ok=True)
+    dim = len(prepared.inputs.settings["mean"])
+    with measured(workdir, (dim + 1) * len(dataset.classes)):
+        rows = []
+        for split in ("train", "valid"):
+            ids = unaugmented(dataset, split)
+            rows.append((np.concatenate([gather(block) for block in id_blocks(ids)]), dataset.labels(ids), dataset.label_mask(ids)))
+        kernel, bias = fit(*rows, task=dataset.task).folded()
+    save_student(
+        workdir / "student",
+        {"params": {"head": {"kernel": kernel, "bias": bias}}},
+        {
+            "name": own.student.name,
+            "options": {},
+            "task": dataset.task,
+            "classes": list(dataset.classes),
+            "outputs_per_label": 1,
+            "inputs": prepared.inputs.settings,
+            "fingerprint": configs.fingerprint(own),
+            "teacher": None,
+            "made_from": identity,
+        },
+    )
