@@ -99,8 +99,12 @@ def musicnn(params: Params, patches: Array) -> dict[str, jax.Array]:
 
 
 def _middle(features: Array, block: Block) -> jax.Array:
-    """A convolution over 7 frames and all channels: [P, T, in] -> [P, T, out]; the kernel is [7, in, 1, out]."""
-    return _convolve(_pad_time(features[..., None]), block, "VALID")[:, :, 0, :]
+    """A convolution over 7 frames and all channels: [P, T, in] -> [P, T, out]; the kernel is [7, in, 1, out].
+
+    It was released as one over frames and places; with places as channels its gradient is an ordinary convolution's, not one over twice the width.
+    """
+    along_time = {**block, "kernel": jnp.swapaxes(block["kernel"], 1, 2)}
+    return _convolve(_pad_time(features[:, :, None, :]), along_time, "VALID")[:, :, 0, :]
 
 
 def vgg(params: Params, patches: Array, *, pools: Pools) -> dict[str, jax.Array]:

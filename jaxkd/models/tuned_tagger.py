@@ -35,7 +35,8 @@ class TunedTagger(nn.Module):
     """A network of `jaxkd.models.musicnn` that starts as it was released, and a linear head on the mean over patches of one of its embeddings.
 
     Batch normalisation uses the released mean and variance, in training too: those of a batch of a few clips would replace what was measured on millions of
-    patches by noise. Its scale and shift are trained. Blocks that the embedding does not read are no parameters.
+    patches by noise. Its scale and shift are trained, except those of the input, which the first kernels and biases can take over: the gradient need not reach
+    the input then. Blocks that the embedding does not read are no parameters.
 
     Attributes:
       network: `musicnn`, or `vgg` with its pools.
@@ -52,7 +53,7 @@ class TunedTagger(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps log-mel patches [B, T, 187, 96] to StudentOutputs: logits [B, K], features [B, T, D] and one tap, the features; `train` changes nothing."""
-        read = read_blocks(self.released, self.embedding)
+        read = read_blocks(self.released, self.embedding) - {"input_norm"}
         params = {name: _Block(values, name=name)() if name in read else values for name, values in self.released.items()}
         embedding = pick_embedding(self.network(params, inputs.reshape(-1, *inputs.shape[2:])), self.embedding)
         features = embedding.reshape(*inputs.shape[:2], -1)

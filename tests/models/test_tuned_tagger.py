@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxkd.models.macs import count_macs
 from jaxkd.models.musicnn import musicnn, pick_embedding
 from jaxkd.models.tuned_tagger import TunedTagger
 from tests.models.test_musicnn import BANDS, CHANNELS, FRAMES, KERNELS, norm_block
@@ -32,8 +33,9 @@ def _tagger(released, embedding: str):
 @pytest.mark.parametrize(("embedding", "unread"), [("max_mean_pool", {"pool_norm", "penultimate", "output"}), ("penultimate", {"output"}), ("logits", set())])
 def test_starts_as_released_with_a_head_on_the_mean_over_patches(released, embedding, unread):
     module, variables = _tagger(released, embedding)
-    assert set(variables["params"]) == (released.keys() - unread) | {"head"}
-    for block in released.keys() - unread:
+    trained = released.keys() - unread - {"input_norm"}
+    assert set(variables["params"]) == trained | {"head"}
+    for block in trained:
         ours = {**variables["params"][block], **variables["batch_stats"].get(block, {})}
         assert ours.keys() == released[block].keys()
         assert not {"mean", "variance"} & variables["params"][block].keys()
@@ -59,3 +61,12 @@ def test_every_parameter_learns_and_no_statistic_moves(released):
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.any(gradient != 0), jax.tree_util.keystr(path)
     jax.tree.map(np.testing.assert_array_equal, mutated["batch_stats"], variables["batch_stats"])
+
+
+def test_a_gradient_costs_three_times_the_network_at_most(released):
+    module, variables = _tagger(released, "penultimate")
+
+    def loss(params):
+        return module.apply({**variables, "params": params}, INPUTS, train=True).logits.sum()
+
+    assert count_macs(jax.grad(loss), variables["params"]) < 3.1 * count_macs(loss, variables["params"])
