@@ -2,9 +2,10 @@
 
 The claims, on more than one device: what is reduced over them is the gradients of the parameters, once, and sums (batch statistics, means, scalars, a
 few numbers a row); what is gathered is the embedding once, the features once (under jit once more for the backward pass, where pmap scatters their
-gradients instead) and a few numbers a row; nothing grows faster than the batch. Of RKD under jit they do not hold: its Gram matrices cross (docs/scaling.md).
+gradients instead) and a few numbers a row; with parameters in parts these are gathered once besides; nothing grows faster than the batch. RKD compares angles:
+where XLA splits its triplets (jit), matrices of its groups cross too, at most three each way, of 4 bytes a pair of rows (docs/scaling.md).
 
-Command: python -m benchmarks.collectives   (devices emulated on a CPU, tiny sizes; 2 cores: half an hour, most of it compilation)
+Command: python -m benchmarks.collectives   (devices emulated on a CPU, tiny sizes; 2 cores: ten minutes, most of it compilation)
 """
 
 import argparse
@@ -26,8 +27,15 @@ from jaxkd.files import default_cache_dir
 from jaxkd.results.document import Table
 from jaxkd.training.experiment import Assembly, assemble
 
-EXPERIMENTS = ("text.py:method=lelp,runlocal", "text.py:method=east,runlocal", "audio.py:method=east,runlocal", "audio.py:method=compressed,runlocal")
+EXPERIMENTS = (
+    *("text.py:method=lelp,runlocal", "text.py:method=east,runlocal", "text.py:method=rkd,runlocal"),
+    *("audio.py:method=east,runlocal", "audio.py:method=compressed,runlocal"),
+)
+MODES = {"jit": ("jit", "replicated"), "pmap": ("pmap", "replicated"), "sharded": ("jit", "sharded")}
+"""Wrapper, and where parameters lie between steps."""
 BATCHES = (1, 2)
+MATRICES = 3
+"""Of the pairs of rows in the groups of RKD."""
 ROW_BYTES, CONSTANT_BYTES = 64, 1024
 """Numbers of each row and frame (norms, row sums, masks) and of the whole batch (terms, counts) that may cross beside parameters and vectors."""
 
@@ -69,17 +77,19 @@ def measure(experiments: Sequence[str], modes: Sequence[str], batches: Sequence[
     for name in experiments:
         file, _, argument = name.partition(":")
         config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
-        prepared = pipeline.precompute(config, default_cache_dir())
         config.evaluation.batch_size = config.training.batch_size  # it must split over the devices too, and has no part in a step
+        prepared = pipeline.precompute(config, default_cache_dir())
         for mode in modes:
-            config.parallel.mode = mode
+            config.parallel.mode, config.parallel.parameters = MODES[mode]
             assembly = assemble(config, prepared)
             batch = assembly.loader.batch(0)
             for times in batches:
                 larger = jax.tree.map(lambda part, times=times: np.concatenate([part] * times), batch)
                 program = assembly.train.lower(assembly.state, assembly.devices.shard(larger)).compile().as_text()
                 where = {"experiment": name, "mode": mode, "devices": jax.device_count(), "batch": times}
-                rows.append({**where, **sizes(assembly, larger), **traffic(collectives(program))})
+                own = sizes(assembly, larger)
+                own["pairs"] = 4 * own["rows"] * (config.rkd.group_size or own["rows"]) if config.method == "rkd" and mode != "pmap" else 0
+                rows.append({**where, **own, **traffic(collectives(program))})
     return rows
 
 
@@ -94,11 +104,13 @@ def broken(rows: Sequence[dict[str, Any]]) -> list[str]:
         times = row["rows"] / base["rows"]
         a_row = ROW_BYTES * row["rows"] * row["frames"]
         sums = 2 * row["statistics"] + (2 * row["features"] + row["embedding"]) // row["rows"] + CONSTANT_BYTES
+        parts = row["parameters"] if row["mode"] == "sharded" else 0
+        vectors = (1 if row["mode"] == "pmap" else 2) * row["features"] + row["embedding"]
         claims = {
-            "parameters are reduced once": row["parameters"] <= row["reduced"] <= row["parameters"] + sums + a_row,
-            "vectors are gathered once": row["gathered"] <= (2 if row["mode"] == "jit" else 1) * row["features"] + row["embedding"] + a_row,
+            "parameters are reduced once": row["parameters"] <= row["reduced"] <= row["parameters"] + MATRICES * row["pairs"] + sums + a_row,
+            "parameters in parts are gathered once, vectors once": row["gathered"] <= parts + MATRICES * row["pairs"] + vectors + a_row,
             "gradients of features are scattered once": row["scattered"] <= row["features"],
-            "what is reduced grows by numbers of rows only": row["reduced"] <= base["reduced"] + a_row,
+            "what is reduced grows by numbers of rows only": row["reduced"] <= base["reduced"] + MATRICES * (row["pairs"] - base["pairs"]) + a_row,
             "what is gathered grows like the batch": row["gathered"] <= times * base["gathered"] + CONSTANT_BYTES,
             "nothing else is sent": row["other"] <= a_row,
         }
@@ -121,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", nargs="+", default=list(EXPERIMENTS), help="files of configs/ and their arguments")
     parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--modes", nargs="+", default=["jit", "pmap"])
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     add_out(parser)
     settings = parser.parse_args()
@@ -131,7 +143,7 @@ def main() -> None:
     arguments = ["--experiments", *settings.experiments, "--modes", *settings.modes]
     rows = [row for count in settings.devices for row in on_devices(count, arguments)]
     rows.sort(key=lambda row: (settings.experiments.index(row["experiment"]), row["mode"], row["devices"], row["batch"]))
-    columns = ("devices", "rows", "parameters", "reduced", "features", "embedding", "gathered", "scattered", "other", "sent", "count")
+    columns = ("devices", "rows", "parameters", "reduced", "features", "embedding", "pairs", "gathered", "scattered", "other", "sent", "count")
     failed = broken(rows)
     for sentence in failed:
         print(sentence)
