@@ -10,9 +10,14 @@ from jaxkd import hosts
 BLOCK_ROWS = 4096
 
 
+def block_slices(rows: int) -> list[slice]:
+    """Places of so many rows in order, BLOCK_ROWS at a time; the last slice may end beyond them."""
+    return [slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS)]
+
+
 def id_blocks(ids: list[str]) -> Iterator[list[str]]:
     """The ids in order, BLOCK_ROWS at a time."""
-    return (ids[start : start + BLOCK_ROWS] for start in range(0, len(ids), BLOCK_ROWS))
+    return (ids[block] for block in block_slices(len(ids)))
 
 
 def all_frames(store: Any, ids: list[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxkd import lelp, methods
 from jaxkd.data.cache import PART_SUFFIX
-from jaxkd.embeddings.blocks import BLOCK_ROWS, shared_out
+from jaxkd.embeddings.blocks import block_slices, shared_out
 from jaxkd.embeddings.store import mean_embeddings, mean_embeddings_at
 from jaxkd.errors import ArtefactError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
@@ -135,7 +135,7 @@ def _fit(config: Any, prepared: Prepared, ids: list[str], parts: Path) -> tuple[
     if config.method in CLUSTERED:
         with stopping_together():
             return None, CLUSTERED[config.method](mean_embeddings(store, ids), classes, seed=config.seed, **sizes)
-    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(ids), BLOCK_ROWS)]
+    blocks = block_slices(len(ids))
     found = _subspaces(config, prepared, classes, blocks, parts)
     subspaces = jax.tree.map(lambda x: gathered(np.asarray(x))[0], found)  # those of process 0: another processor may turn near-equal directions otherwise
 
