@@ -19,7 +19,7 @@ and training is by AdamW with a cosine.
 
 With finetuned the tagger itself is trained on the labelled clips, then embeds them: its own classifier is the reference row `teacher`, and the students
 are taught by it; in the comparison probe and compressed_frozen keep to the frozen one, so that it shows what either costs and gives. Its learning rate,
-1e-3, is the better of two on the validation split (mAP after 150 steps 0.65, with 1e-4 0.27; README has the comparison with 1e-4).
+1e-3, is the better of two on the validation split (mAP 0.661, with 1e-4 0.280; README has the comparison with 1e-4).
 
 String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
 the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since

@@ -8,7 +8,7 @@ _ONE_CORE = "0.10.2"
 
 
 def convolve_on_all_cores() -> None:
-    """Has convolutions on a CPU made by Eigen, on all cores, where YNNPACK makes them on one; that takes half the time on 2 cores.
+    """Has convolutions on a CPU made by Eigen, on all cores, where YNNPACK makes them on one.
 
     Does nothing with other versions of jaxlib, which may not know the flag, and where the environment sets the flag already. Call it before JAX computes.
     """
