@@ -24,7 +24,7 @@ from jaxkd.training.prepared import Classifier, Prepared, unaugmented
 from jaxkd.training.probe_solver import Fit, fit_on_embedding, probe_recipe
 from jaxkd.training.student import train_student
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def classifier_config(config: Any) -> Any:
