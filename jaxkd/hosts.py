@@ -225,12 +225,8 @@ def wait_for_file(path: Path) -> None:
         )
 
 
-def require_shared(folder: Path, flag: str) -> None:
-    """Sees that a folder is one and the same for all processes; every process must call it.
-
-    Raises:
-      ConfigError: in all of them; names the processes that do not see what process 0 wrote.
-    """
+def seen_by(folder: Path) -> np.ndarray:
+    """Which processes see a folder of process 0 under the name that they have for it, bool [count]; every process must call it."""
     token = int(gathered(np.array([time.time_ns() % 2**31], np.int32))[0, 0])
     mark = folder / f".seen-by-all-{token}"
     if index() == 0:
@@ -240,6 +236,16 @@ def require_shared(folder: Path, flag: str) -> None:
     seen = gathered(np.array([_sees(mark, SHARED_SECONDS)]))[:, 0]
     if index() == 0:
         mark.unlink()
+    return seen
+
+
+def require_shared(folder: Path, flag: str) -> None:
+    """Sees that a folder is one and the same for all processes; every process must call it.
+
+    Raises:
+      ConfigError: in all of them; names the processes that do not see what process 0 wrote.
+    """
+    seen = seen_by(folder)
     if not seen.all():
         blind = ", ".join(str(number) for number in np.flatnonzero(~seen))
         raise ConfigError(f"process {blind} of the job does not see {folder} of process 0: --{flag} must name a folder that all hosts share.")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxkd.errors import DataError, Interrupted
+from jaxkd import errors
+from jaxkd.errors import Interrupted, JaxkdError
 from jaxkd.files import exclusive
 from jaxkd.hosts import STOP_SECONDS, count, gathered, gathered_bytes, index
 
@@ -103,7 +104,7 @@ def stopping_together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-    """A block as `stopping_together`, at whose end a `DataError` of one process is raised in all of them, and names the process."""
+    """A block as `stopping_together`, at whose end an error of `jaxkd.errors` of one process is raised in all of them, and names the process."""
     if count() == 1:
         yield
         return
@@ -111,11 +112,19 @@ def failing_together() -> Iterator[None]:
     with stopping_together():
         try:
             yield
-        except DataError as error:
+        except Interrupted:
+            raise
+        except JaxkdError as error:
             own = error
-    for process, said in enumerate(gathered_bytes(os.fsencode(str(own or "")))):
+    for process, said in enumerate(gathered_bytes(b"" if own is None else os.fsencode(f"{_named(own)}:{own}"))):
         if said:
-            raise (DataError if own is None else type(own))(f"process {process} of the job: {os.fsdecode(said)}") from own
+            name, _, message = os.fsdecode(said).partition(":")
+            raise getattr(errors, name)(f"process {process} of the job: {message}") from own
+
+
+def _named(error: JaxkdError) -> str:
+    """The name of an error's class, or of the nearest above it, in `jaxkd.errors`."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
 
 
 @contextlib.contextmanager

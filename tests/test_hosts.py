@@ -49,9 +49,30 @@ def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(
 def test_what_one_process_refuses_is_said_by_all_also_of_a_name_that_is_no_text(monkeypatch):
     monkeypatch.setattr(together, "count", lambda: 2)
     monkeypatch.setattr(together, "gathered", lambda own: np.stack([own, own]))
-    monkeypatch.setattr(together, "gathered_bytes", lambda own: [b"", own or b"bad \xff.wav"])
+    monkeypatch.setattr(together, "gathered_bytes", lambda own: [b"", own or b"DataError:bad \xff.wav"])
     for raised in (None, DataError(os.fsdecode(b"bad \xff.wav"))):
         with pytest.raises(DataError) as refused, together.failing_together():
             if raised:
                 raise raised
         assert str(refused.value) == "process 1 of the job: " + os.fsdecode(b"bad \xff.wav")
+
+
+class _OwnError(ConfigError):
+    pass
+
+
+@pytest.mark.parametrize(("raised", "known"), [(_OwnError("a: b"), ConfigError), (ArtefactError("a: b"), ArtefactError)])
+def test_what_one_process_refuses_ends_all_with_its_status(monkeypatch, raised, known):
+    told = []
+    monkeypatch.setattr(together, "count", lambda: 2)
+    monkeypatch.setattr(together, "gathered", lambda own: np.stack([own, own]))
+    monkeypatch.setattr(together, "gathered_bytes", lambda own: [*told, own])
+    with pytest.raises(known), together.failing_together():
+        raise raised
+    monkeypatch.setattr(together, "gathered_bytes", lambda own: told.append(own) or [own])
+    with pytest.raises(known), together.failing_together():
+        raise raised
+    monkeypatch.setattr(together, "gathered_bytes", lambda own: [*told, own])
+    with pytest.raises(known) as refused, together.failing_together():
+        pass
+    assert type(refused.value) is known and str(refused.value) == "process 0 of the job: a: b"

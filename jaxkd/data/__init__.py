@@ -1,13 +1,17 @@
 """Data: fetched archives, sources of examples by id, and the data set on disk."""
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxkd.config import default_config
 from jaxkd.errors import ConfigError
 from jaxkd.files import exclusive
+from jaxkd.hosts import count, gathered_bytes, index, seen_by, wait_for_file
 from jaxkd.plugins import resolve
-from jaxkd.together import failing_together
+from jaxkd.together import exclusive_to_job, failing_together
 
 if TYPE_CHECKING:
     from jaxkd.data.dataset import Dataset
@@ -111,6 +115,8 @@ def may_have_fine_classes(data_config: Any) -> bool:
 def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
     """Makes the data set that `data_config` describes, or opens it if it is in the cache already; every process of a job must call it.
 
+    In a job process 0 alone makes it, or reads all of it to verify it, and the others open it, if they share the folder; else each does it for itself.
+
     Args:
       data_config: the `data` part of a config; `data_config.source` is a name of `SOURCES` or a `package.module:attribute` of the same signature.
       cache_dir: the cache; the data set goes to `cache_dir/datasets/NAME-FINGERPRINT/`.
@@ -119,6 +125,27 @@ def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
       ConfigError: an unknown source, one that cannot be imported, or an impossible combination.
       DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
-    source = resolve("data source", data_config.source, SOURCES)
+    source, cache_dir = resolve("data source", data_config.source, SOURCES), Path(cache_dir)
+    if count() > 1 and seen_by(cache_dir / "datasets").all():
+        return _prepare_once(source, data_config, cache_dir)
     with failing_together(), exclusive(cache_dir, "datasets", "preparing data"):
-        return source(data_config, Path(cache_dir))
+        return source(data_config, cache_dir)
+
+
+def _prepare_once(source: Callable[[Any, Path], "Dataset"], data_config: Any, cache_dir: Path) -> "Dataset":
+    """`prepare` by process 0, whose data set the others open; where a source changes in memory what it has written, each calls it."""
+    from jaxkd.data.dataset import MANIFEST, Dataset
+
+    own, told = None, b""
+    with exclusive_to_job(cache_dir, "datasets", "preparing data"):
+        with failing_together():
+            if index() == 0:
+                own = source(data_config, cache_dir)
+                told = json.dumps([os.path.relpath(own.path, cache_dir), own.fingerprint]).encode()
+        name, fingerprint = json.loads(gathered_bytes(told)[0])
+        with failing_together():
+            if own is None:
+                wait_for_file(cache_dir / name / MANIFEST)
+                own = Dataset.open(cache_dir / name)
+                own = own if own.fingerprint == fingerprint else source(data_config, cache_dir)
+    return own

@@ -10,7 +10,6 @@ import numpy as np
 from jaxkd.data.clips import Clips
 from jaxkd.errors import ArtefactError, DataError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
-from jaxkd.hosts import count, index
 from jaxkd.progress import progress
 
 SCHEMA = 2
@@ -117,14 +116,14 @@ class Dataset:
         return array
 
     def verify(self) -> None:
-        """Reads every file, of P processes of a job each every P-th, and compares its sha256 with the manifest.
+        """Reads every file and compares its sha256 with the manifest.
 
         Raises:
           ArtefactError: a file is missing or differs; the message names it, both checksums, and what to remove.
         """
         large = sum(entry["bytes"] for entry in self._files.values()) >= LARGE_BYTES
-        own = list(self._files.items())[index() :: count()]
-        for name, entry in progress(own, description=f"checking {self.path.name}", unit="file") if large else own:
+        files = self._files.items()
+        for name, entry in progress(files, description=f"checking {self.path.name}", unit="file") if large else files:
             if not (self.path / name).is_file():
                 raise ArtefactError(f"{self.path / name} is missing: {_remedy(self.path)}")
             digest = sha256_file(self.path / name)
