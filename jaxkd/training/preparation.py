@@ -1,5 +1,6 @@
 """The precompute stage: data, the student's inputs, the teacher's embeddings and classifier, what the method fits on them; all found again in the cache."""
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +22,13 @@ from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.stage import store_identity
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError
-from jaxkd.files import sha256_json
+from jaxkd.files import sha256_file, sha256_json
 from jaxkd.parallel import Devices
 from jaxkd.teachers import precomputed
 from jaxkd.teachers.choice import Choice
 from jaxkd.teachers.resampling import METHOD, Clips
 from jaxkd.together import exclusive_to_job, failing_together
+from jaxkd.training.artefact import load_student
 from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
@@ -37,6 +39,8 @@ from jaxkd.training.teacher import ClassifierExamples, ClassifierTeacher, classi
 from jaxkd.types import TeacherSide
 
 EMBED_BATCH = {"audio": 16, "text": 512, "image": 64}
+HEAD_LEAST_STD = 0.1
+"""`least_std` of the probe that fine-tuning starts from: half of the dimensions of musicnn's pooled embedding are 0 in nearly all clips, until training."""
 
 
 def prepare(config: Any, cache_dir: Path) -> Prepared:
@@ -230,6 +234,9 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
 
         released = musicnn.load_params(settings.name, teacher_archive(settings.name, settings.archive, cache_dir))
         pretrained_hash, embedding = musicnn.weight_hash(released), teachers.check(settings.name, settings.embedding)
+        if config.method != "subclass_distillation":
+            head, head_hash = _probe_head(config, dataset, cache_dir)
+            pretrained, pretrained_hash = {"head": head}, sha256_json([pretrained_hash, head_hash])
         patches = {"kind": "patches", "samples": dataset.input_shape[0], "preprocessing": musicnn.PREPROCESSING}
         inputs = StudentInputs(dataset, lambda _, rows: musicnn.audio_patches(rows), patches, {})
 
@@ -265,6 +272,20 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
         folder = train_classifier(config, base, cache_dir, network=build(axis_name), pretrained=pretrained, pretrained_hash=pretrained_hash)
     identity = classifier_identity(config, base, pretrained_hash)
     return ClassifierTeacher(folder, build(None), base, f"{settings.name}-{settings.classifier}", identity), ClassifierExamples(base)
+
+
+def _probe_head(config: Any, dataset: Any, cache_dir: Path) -> tuple[dict[str, Any], str]:
+    """A probe of the frozen embedding as the head that fine-tuning starts from (arXiv 2202.10054, "LP-FT"), and its sha256.
+
+    The first gradients of a drawn head would undo what the embedding knows, and a few hundred clips do not bring it back.
+    """
+    own = copy.deepcopy(config)
+    own.teacher.classifier, own.evaluation.probe_solver = "probe", "lbfgs"
+    (choice,) = teachers.choices(own.teacher)
+    inputs = feature_inputs(*frozen_store(own, choice, dataset, cache_dir), None)
+    folder = train_probe(own, Prepared(dataset, inputs), cache_dir, least_std=HEAD_LEAST_STD)
+    variables, _ = load_student(folder)
+    return variables["params"]["head"], sha256_file(folder / "parameters.npz")
 
 
 def _require_room(config: Any, network: Any, inputs: StudentInputs, dataset: Any) -> None:

@@ -75,17 +75,26 @@ def _fit_classes(embedding: np.ndarray, labels: np.ndarray, inverse_penalty: flo
     return kernel, bias
 
 
-def fit_probe(train: tuple[np.ndarray, np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray, np.ndarray], *, task: str = "multilabel") -> Probe:
+def fit_probe(
+    train: tuple[np.ndarray, np.ndarray, np.ndarray],
+    valid: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    task: str = "multilabel",
+    least_std: float = 0.0,
+) -> Probe:
     """Fits the probe for each penalty of INVERSE_PENALTIES and keeps the one of the highest validation mAP, or accuracy for a multi-class task.
 
     Args:
       train: mean embeddings [n, D], labels [n, K], label mask [n, K]; rows without a label are left out.
       valid: the same for the validation split.
       task: "multilabel" or "multiclass".
+      least_std: as a share of the root mean square of all standard deviations, the least that a dimension is divided by. Without it one that hardly varies
+        in these rows gets a kernel of any size, and rules the logits as soon as the embedding changes.
     """
     known = train[2].any(axis=1)
     embedding = train[0][known].astype(np.float32)
     mean, std = embedding.mean(axis=0), embedding.std(axis=0)
+    std = np.maximum(std, np.float32(least_std) * np.sqrt(np.square(std).mean()))
     std = np.where(std > 0, std, np.float32(1))
     best, best_score = None, -1.0
     rows = (embedding - mean) / std

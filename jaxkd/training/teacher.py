@@ -1,6 +1,7 @@
 """A teacher with a classifier of its own, trained on the labelled rows: a head on frozen embeddings, or a whole network."""
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def _workdir(name: str, identity: dict[str, Any], cache_dir: Path) -> Path:
     return Path(cache_dir) / "classifiers" / f"{name}-{sha256_json(identity)[:12]}"
 
 
-def train_probe(config: Any, prepared: Prepared, cache_dir: Path) -> Path:
+def train_probe(config: Any, prepared: Prepared, cache_dir: Path, *, least_std: float = 0.0) -> Path:
     """Fits the linear probe of the reference row as a teacher's classifier, or finds it in the cache, where `train_classifier` keeps the others.
 
     With `config.evaluation.probe_solver` "sgd" it is what EAsT takes the teacher's logits from (arXiv 2306.17424, "Teacher_LR"). Process 0 of a job fits it.
@@ -157,6 +158,7 @@ def train_probe(config: Any, prepared: Prepared, cache_dir: Path) -> Path:
       config: of the experiment.
       prepared: data, and `Features` of the frozen embedding as it is: the probe's own normalisation becomes part of kernel and bias.
       cache_dir: shared by runs.
+      least_std: as in `fit_probe`, for "lbfgs".
 
     Returns:
       The folder of the artefact, a linear network.
@@ -168,11 +170,15 @@ def train_probe(config: Any, prepared: Prepared, cache_dir: Path) -> Path:
     source = prepared.inputs.source
     assert isinstance(source, Features)
     own, identity = classifier_config(config), classifier_identity(config, prepared, "")
+    if least_std:
+        identity["probe"] |= {"least_std": least_std}
     workdir = _workdir(own.name, identity, cache_dir)
     folder = workdir / "student"
     with exclusive_to_job(cache_dir, workdir.name, "training the teacher"):
         if not all_true(folder.exists()):
             fit = fit_on_embedding(config, source.store, unaugmented(prepared.dataset, "train"))
+            if least_std:
+                fit = functools.partial(fit, least_std=least_std)
             with failing_together():
                 if index() == 0:
                     _fit_probe(own, identity, prepared, fit, workdir)

@@ -38,3 +38,17 @@ def test_a_label_without_a_positive_gets_its_prior(splits):
     probe = fit_probe((embedding, labels, mask), splits["test"])
     assert not probe.kernel[:, 2].any()
     np.testing.assert_allclose(probe.scores(embedding)[:, 2], 0.5 / (len(labels) + 1), rtol=1e-5)
+
+
+def test_a_dimension_that_hardly_varies_gets_no_large_kernel_where_a_least_std_is_asked_for(splits):
+    std = splits["train"][0].std(axis=0)
+    varied = std > 0.1 * np.sqrt(np.square(std).mean())
+
+    def with_another(part):
+        embedding, labels, mask = part
+        return np.concatenate([embedding[:, varied], 1e-6 * labels[:, :1]], axis=1), labels, mask  # it tells the first label
+
+    train, valid = (with_another(splits[split]) for split in ("train", "valid"))
+    size = {share: np.abs(fit_probe(train, valid, least_std=share).folded()[0]).max(axis=1) for share in (0.0, 0.1)}
+    assert size[0.0][-1] > 1e3 * size[0.0][:-1].max()
+    assert size[0.1][-1] < size[0.1][:-1].max()

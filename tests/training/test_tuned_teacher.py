@@ -8,7 +8,8 @@ import pytest
 from jaxkd import pipeline, teachers
 from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.results.artefact import load_predictor
-from jaxkd.training.preparation import frozen_store
+from jaxkd.training.preparation import HEAD_LEAST_STD, frozen_store, load_dataset
+from jaxkd.training.probe import fit_probe
 from tests.small import load_config
 
 STEPS = 2
@@ -63,3 +64,19 @@ def test_a_student_is_taught_by_the_fine_tuned_network(runs, cache_dir):
         np.testing.assert_allclose(kept["scores"], 1 / (1 + np.exp(-logits)), atol=1e-5)
     with np.load(runs["kd"] / "predictions" / "test.npz") as kept:
         np.testing.assert_allclose(load_predictor(runs["kd"] / "student")(prepared.dataset.gather(ids)), kept["scores"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_a_probe_of_the_frozen_embedding(cache_dir, tmp_path):
+    config = _config("teacher")
+    config.teacher_training.learning_rate = 1e-12
+    pipeline.run(config, tmp_path, cache_dir)
+    dataset, (choice,) = load_dataset(config, cache_dir), teachers.choices(config.teacher)
+    store = frozen_store(config, choice, dataset, cache_dir)[0]
+    train, valid, test = (
+        (mean_embeddings(store, ids), dataset.labels(ids), dataset.label_mask(ids)) for ids in map(dataset.splits.get, ("train", "valid", "test"))
+    )
+    probe = fit_probe(train, valid, least_std=HEAD_LEAST_STD)
+    with np.load(tmp_path / "predictions" / "teacher_test.npz") as kept:
+        np.testing.assert_allclose(kept["scores"], probe.scores(test[0]), atol=1e-4)  # the probe reads embeddings in float16
+    assert np.ptp(probe.scores(test[0])) > 1e-3
