@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxkd.errors import ConfigError
+from jaxkd.errors import ConfigError, require_temperature
 from jaxkd.losses.deviations import deviations, unit_deviations
 from jaxkd.losses.features import l2
 from jaxkd.losses.groups import mean_over_groups
@@ -109,8 +109,9 @@ def kd(logits: Array, teacher_logits: Array, *, temperature: float = 4.0, where:
       A scalar, float32 (float64 for float64 inputs). Unaffected by a shift of all logits of a row.
 
     Raises:
-      ConfigError: the shapes differ.
+      ConfigError: the shapes differ; a temperature that is not finite and above 0.
     """
+    require_temperature("temperature", temperature)
     logits, teacher_logits, mask = _prepare(logits, teacher_logits, where)
     return temperature**2 * masked_mean(_divergence(logits / temperature, teacher_logits / temperature), mask, axis_name=axis_name)
 
@@ -227,7 +228,7 @@ def standardised_kd(logits: Array, teacher_logits: Array, *, temperature: float 
       A scalar, float32 (float64 for float64 inputs). Unaffected by shift and positive scale of each row of either side.
 
     Raises:
-      ConfigError: the shapes differ.
+      ConfigError: the shapes differ; a temperature that is not finite and above 0.
     """
     logits, teacher_logits, mask = _prepare(logits, teacher_logits, where)
     spread = (logits.shape[1] - 1) ** 0.5

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxkd.errors import require_temperature
 from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
 from jaxkd.types import Array
 
@@ -61,7 +62,11 @@ def bernoulli_kd(
 
     Returns:
       A scalar, float32 (float64 for float64 inputs).
+
+    Raises:
+      ConfigError: a temperature that is not finite and above 0.
     """
+    require_temperature("temperature", temperature)
     logits = to_compute_dtype(logits)
     mask = _label_mask(label_mask, where, logits)
     student = jnp.where(mask, logits, 0) / temperature

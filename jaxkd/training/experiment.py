@@ -69,8 +69,11 @@ def fit_normalisation(store: EmbeddingStore | JoinedStore, ids: list[str], kinds
 
 
 def normalisations(config: Any) -> list[str]:
-    """The kind of normalisation of each frozen teacher."""
-    return [choice.normalisation for choice in teachers.choices(config.teacher)]
+    """The kind of normalisation of each frozen teacher; its constants are not those of what a classifier makes of its embedding, which is left as it is."""
+    kinds = [choice.normalisation for choice in teachers.choices(config.teacher)]
+    if config.teacher.classifier in ("linear", "mlp") and config.method not in methods.PRETRAINED_EMBEDDING:
+        return [kind if kind == "zscore" else "none" for kind in kinds]
+    return kinds
 
 
 def fixed_projection(config: Any, store: EmbeddingStore | JoinedStore | None, ids: list[str]) -> Callable[[int], Projection] | None:

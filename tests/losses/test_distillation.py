@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import pearsonr
 
 from jaxkd.errors import ConfigError
-from jaxkd.losses import degeneracy, dist, dkd, kd, logit_mse, softmax_cross_entropy, standardised_kd, target_classes
+from jaxkd.losses import bernoulli_kd, degeneracy, dist, dkd, kd, logit_mse, softmax_cross_entropy, standardised_kd, target_classes
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = (3 * RNG.standard_normal((9, 5)).astype(np.float32) for _ in range(2))
@@ -139,6 +139,9 @@ def test_a_collapsed_student_has_correlation_zero_and_no_gradient():
         (lambda: dist(STUDENT[:3], TEACHER), r"\(3, 5\).*\(9, 5\)"),
         (lambda: softmax_cross_entropy(STUDENT, CLASSES), r"\(9, 5\).*\(9,\)"),
         (lambda: dkd(STUDENT[:, :1], TEACHER[:, :1], CLASSES), "at least 2 classes, the logits have 1"),
+        (lambda: kd(STUDENT, TEACHER, temperature=0.0), r"temperature is 0\.0"),
+        (lambda: standardised_kd(STUDENT, TEACHER, temperature=-1.0), r"temperature is -1\.0"),
+        (lambda: bernoulli_kd(STUDENT, TEACHER, temperature=float("nan")), "temperature is nan"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):

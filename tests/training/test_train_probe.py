@@ -14,6 +14,7 @@ from jaxkd import pipeline
 from jaxkd.errors import ArtefactError, ConfigError
 from jaxkd.training import sgd_probe
 from jaxkd.training import teacher as module
+from jaxkd.training.experiment import normalisations
 from jaxkd.training.preparation import trained_teacher
 from jaxkd.training.probe import fit_probe
 from jaxkd.training.sgd_probe import fit_sgd_probe
@@ -61,6 +62,20 @@ def test_by_lbfgs_they_are_those_of_logistic_regression_on_the_standardised_embe
     ]
     logits = teacher.classifier.logits(teacher.embed(examples.gather(dataset.splits["test"]))[:, 0])
     np.testing.assert_allclose(logits, np.stack(expected, axis=1), atol=1e-3)
+
+
+def test_constants_of_the_frozen_embedding_are_not_applied_to_what_a_classifier_makes_of_it(tmp_path):
+    config = stored_clips.config_of(tmp_path)
+    for classifier, method, kind, expected in (
+        ("probe", "fitnet", "vggish", "vggish"),
+        ("linear", "fitnet", "vggish", "none"),
+        ("mlp", "kd", "openl3", "none"),
+        ("linear", "fitnet", "zscore", "zscore"),
+        ("linear", "east", "vggish", "vggish"),
+    ):
+        config.method = method
+        config.teacher.update({"classifier": classifier, "normalisation": kind})
+        assert normalisations(config) == [expected], (classifier, method, kind)
 
 
 def test_is_fitted_once_and_anew_where_its_recipe_differs_and_tells_what_it_cost(tmp_path, monkeypatch):
