@@ -94,11 +94,11 @@ def shapes(*sizes: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, np.float32)
 
 
-def vgg_shapes() -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    norm = {name: shapes(128) for name in ("gamma", "beta", "mean", "variance")}
-    convolutions = {f"conv_{i}": {"kernel": shapes(3, 3, 1 if i == 1 else 128, 128), "bias": shapes(128), **norm} for i in range(1, 6)}
+def vgg_shapes(filters: int = 128) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    norm = {name: shapes(filters) for name in ("gamma", "beta", "mean", "variance")}
+    convolutions = {f"conv_{i}": {"kernel": shapes(3, 3, 1 if i == 1 else filters, filters), "bias": shapes(filters), **norm} for i in range(1, 6)}
     input_norm = {name: shapes(1) for name in norm}
-    return {"input_norm": input_norm, **convolutions, "output": {"kernel": shapes(256, 50), "bias": shapes(50)}}
+    return {"input_norm": input_norm, **convolutions, "output": {"kernel": shapes(2 * filters, 50), "bias": shapes(50)}}
 
 
 @pytest.mark.parametrize(

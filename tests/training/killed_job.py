@@ -25,8 +25,11 @@ from jaxkd.embeddings import blocks
 from jaxkd.embeddings.job import embed_in_job
 from jaxkd.methods.method import Context
 from jaxkd.models.bert import SentenceClassifier
+from jaxkd.models.musicnn import PATCH_BANDS, PATCH_FRAMES
+from jaxkd.models.tuned_tagger import TunedTagger
 from jaxkd.parallel import Devices, to_host
 from jaxkd.teachers.huggingface import convert, parse_config
+from jaxkd.teachers.musicnn import NETWORKS
 from jaxkd.training import moments_in_parts, subclasses
 from jaxkd.training.inputs import StudentInputs
 from jaxkd.training.prepared import Classifier, Prepared
@@ -34,6 +37,7 @@ from jaxkd.training.state import initial_state, stream_key
 from jaxkd.training.step import Experiment, Normalisation, train_step
 from jaxkd.types import Batch
 from tests.embeddings.pca_teacher import PcaTeacher
+from tests.models.test_musicnn import vgg_shapes
 from tests.small import text_config
 from tests.teachers.test_huggingface import stored_config, stored_tensors
 
@@ -84,23 +88,34 @@ def targets(prepared: Prepared, cache: Path) -> np.ndarray:
     return found.values
 
 
-def fine_tuned(parameters: str) -> dict[str, np.ndarray]:
-    """A tiny encoder with its archived weights and a drawn head, as drawn and after one step: by "replicated" or "sharded" parameters."""
+def tuned_encoder() -> tuple[Any, Any, np.ndarray]:
+    """A tiny encoder with a head, its archived weights, and tokens."""
     sizes = parse_config(stored_config())
     archived = {name: part for name, part in convert(stored_tensors(), sizes).items() if name != "pooler"}
-    devices, student = Devices.all("jit", parameters), SentenceClassifier(sizes, 2)
+    return SentenceClassifier(sizes, 2), {"encoder": archived}, np.random.default_rng(0).integers(4, 100, (4, 6)).astype(np.int32)
+
+
+def tuned_tagger() -> tuple[Any, Any, np.ndarray]:
+    """A tagger of few filters with a head, which is drawn with the weights that it holds, and a patch of each clip."""
+    draw = np.random.default_rng(0).uniform
+    released = jax.tree_util.tree_map_with_path(
+        lambda path, of: draw(0.5 if path[-1].key == "variance" else -0.5, 1, of.shape).astype(np.float32), vgg_shapes(4)
+    )
+    return TunedTagger(NETWORKS["MTT_vgg"], released, "pool5", 2), {}, draw(-1, 1, (4, 1, PATCH_FRAMES, PATCH_BANDS)).astype(np.float32)
+
+
+def fine_tuned(student: Any, pretrained: Any, inputs: np.ndarray, parameters: str) -> dict[str, np.ndarray]:
+    """A network as drawn around pretrained weights and after one step: by "replicated" or "sharded" parameters."""
+    devices = Devices.all("jit", parameters)
     method = methods.build("baseline", ml_collections.FrozenConfigDict(text_config(method="baseline")), Context("multiclass", 2, np.zeros(4, np.int32)))
-    tokens = np.random.default_rng(0).integers(4, 100, (4, 6)).astype(np.int32)
-    rows = Batch(tokens, np.eye(2, dtype=np.float32)[[0, 1, 0, 1]], np.ones((4, 2), bool), None, np.ones(4, bool))
+    rows = Batch(inputs, np.eye(2, dtype=np.float32)[[0, 1, 0, 1]], np.ones((4, 2), bool), None, np.ones(4, bool))
     optimiser = optax.sgd(0.1)
-    state = initial_state(stream_key(0, "initialisation"), student, method, optimiser, rows, devices, {"encoder": archived})
+    state = initial_state(stream_key(0, "initialisation"), student, method, optimiser, rows, devices, pretrained)
     drawn = to_host(state.params["student"])
-    jax.tree.map(np.testing.assert_array_equal, drawn["encoder"], archived)
+    jax.tree.map(np.testing.assert_array_equal, {name: drawn[name] for name in pretrained}, pretrained)
     leaves = jax.tree.leaves(state.params)
     kept = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves) / sum(leaf.nbytes for leaf in leaves)
-    experiment = Experiment(
-        student, method, optimiser, lambda _, tokens: tokens, Normalisation(np.float32(0), np.float32(1)), "and", 0, devices.gather_parameters
-    )
+    experiment = Experiment(student, method, optimiser, lambda _, x: x, Normalisation(np.float32(0), np.float32(1)), "and", 0, devices.gather_parameters)
     own = jax.tree.map(lambda x: x[devices.own_rows(4)], rows)
     after, _ = devices.compile(functools.partial(train_step, experiment), updates=state)(state, devices.shard(TrainBatch(own, None, None)))
     named = {"drawn": drawn, "after": to_host(after.params["student"])}
@@ -126,10 +141,11 @@ def main() -> None:
     whole = targets(prepared, folder / "cache-of-one-pass")
     if process == 0:
         np.savez(folder / "targets.npz", resumed=resumed, whole=whole)
-    for parameters in ("replicated", "sharded"):
-        found = fine_tuned(parameters)
-        if process == 0:
-            np.savez(folder / f"{parameters}.npz", **found)
+    for name, network in {"encoder": tuned_encoder(), "tagger": tuned_tagger()}.items():
+        for parameters in ("replicated", "sharded"):
+            found = fine_tuned(*network, parameters)
+            if process == 0:
+                np.savez(folder / f"{name}-{parameters}.npz", **found)
     (folder / f"{process}.json").write_text(json.dumps({"batches": said["batches"], "blocks": resumed_blocks, "of_one_pass": said["blocks"] - resumed_blocks}))
 
 

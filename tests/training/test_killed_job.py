@@ -1,4 +1,4 @@
-"""A job of two processes that is killed twice and goes on: its store, its class moments and subclasses; and an encoder that it trains in parts."""
+"""A job of two processes that is killed twice and goes on: its store, its class moments and subclasses; and pretrained networks that it trains in parts."""
 
 import json
 import os
@@ -72,9 +72,10 @@ def test_class_moments_go_on_by_part_and_the_subclasses_of_many_blocks_are_those
 
 
 @pytest.mark.slow
-def test_an_archived_encoder_is_drawn_and_trained_in_parts_as_whole(ended):
-    with np.load(ended / "replicated.npz") as whole, np.load(ended / "sharded.npz") as parts:
-        assert whole["kept"] == 1 and parts["kept"] < 0.52
+@pytest.mark.parametrize("network", ["encoder", "tagger"])
+def test_a_pretrained_network_is_drawn_and_trained_in_parts_as_whole(ended, network):
+    with np.load(ended / f"{network}-replicated.npz") as whole, np.load(ended / f"{network}-sharded.npz") as parts:
+        assert whole["kept"] == 1 and parts["kept"] < 0.53
         assert whole.files == parts.files
         moved = 0.0
         for name in (name for name in whole.files if name != "kept"):
