@@ -60,7 +60,7 @@ def _transformed(*names: str) -> tuple[str, ...]:
 
 
 GRIDS = {
-    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca"), "seeds": (0, 1, 2, 3, 4)},
+    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca", "zero_bias"), "seeds": (0, 1, 2, 3, 4)},
     "transformations": {"methods": METHODS, "variants": _transformed(*TRANSFORMATIONS), "seeds": (0, 1, 2)},
     "teachers": {
         "methods": METHODS,
