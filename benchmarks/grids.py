@@ -8,7 +8,7 @@ from benchmarks.record import Figure, about, rounded
 from benchmarks.tuning import applied
 from configs.audio import get_config
 from jaxkd import pipeline
-from jaxkd.config import fingerprint
+from jaxkd.config import fingerprint, flatten
 from jaxkd.files import default_cache_dir, read_json, write_json, write_text
 from jaxkd.results import numbers
 from jaxkd.results.document import Document, Table, to_markdown
@@ -52,12 +52,14 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
       out: folder of the results.
     """
     rows = [
-        {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std")} | {"minus": _minus(row["method"], row["versus"])}
+        {key: row[key] for key in ("method", "split", "metric", "n", "mean", "std", "values")} | {"minus": _minus(row["method"], row["versus"])}
         for row in report["rows"]
         if row["split"] != "valid"
     ]
     environment = read_json(workdir / "environment.json")
-    begun = [read_json(workdir / config.compare.name / run["workdir"] / "environment.json") for run in report["runs"]]
+    folders = {(run["method"], run["seed"]): workdir / config.compare.name / run["workdir"] for run in report["runs"]}
+    begun = [read_json(folder / "environment.json") for folder in folders.values()]
+    diagnostics = _mean_diagnostics({key: read_json(folder / "report.json")["diagnostics"] for key, folder in folders.items()})
     common = about("_".join(name.split("_")[:2]), doc, figures(rows, pivot))
     common |= {
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
@@ -69,9 +71,19 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
         "variants": list(config.compare.variants),
         "settings": list(config.compare.settings),
     }
-    write_json(out / f"{name}.json", rounded({**common, "rows": rows}))
-    write_text(out / f"{name}.md", to_markdown(_document(name, common, rows)))
+    write_json(out / f"{name}.json", rounded({**common, "diagnostics": diagnostics, "rows": rows}))
+    write_text(out / f"{name}.md", to_markdown(_document(name, common, diagnostics, rows)))
     return rows
+
+
+def _mean_diagnostics(found: dict[tuple[str, int], dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The diagnostics of each row of a table that are one number a run, as means over its runs."""
+    of_rows: dict[str, dict[str, list[float]]] = {}
+    for (row, _), diagnostics in found.items():
+        for name, value in flatten(diagnostics).items():
+            if isinstance(value, float):
+                of_rows.setdefault(row, {}).setdefault(name, []).append(value)
+    return {row: {name: sum(values) / len(values) for name, values in names.items()} for row, names in of_rows.items()}
 
 
 def _distinct(values: Iterable[str | None]) -> list[str]:
@@ -95,7 +107,7 @@ def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:
     return {pivot: versus.get(same[pivot] if same[pivot] in versus else pivot) for pivot in PIVOTS}
 
 
-def _document(name: str, common: dict[str, Any], rows: list[dict[str, Any]]) -> Document:
+def _document(name: str, common: dict[str, Any], diagnostics: dict[str, dict[str, float]], rows: list[dict[str, Any]]) -> Document:
     blocks: list[Any] = []
     for split, metric in dict.fromkeys((row["split"], row["metric"]) for row in rows):
         of_table = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
@@ -105,6 +117,9 @@ def _document(name: str, common: dict[str, Any], rows: list[dict[str, Any]]) -> 
             for row in of_table
         ]
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
+    names = list(dict.fromkeys(name for row in diagnostics.values() for name in row))
+    cells = [[row, *(numbers.score(found[name]) if name in found else numbers.ABSENT for name in names)] for row, found in diagnostics.items()]
+    blocks.append(Table("What the features share with the embedding, on the validation split (docs/report.md)", ["row", *names], cells))
     kept = {key: value for key, value in common.items() if key not in ("figures", "claim", "benchmark")}
     blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(kept)], label_columns=2))
     return Document(name, f"{common['date']}. {CAUTION} {MINUS}", blocks)

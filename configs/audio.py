@@ -23,8 +23,8 @@ probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far b
 
 String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
 the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since
-these teachers give one frame for 3 s, and every way to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the runs of one workdir; a run
-takes 3 to 7 minutes on one core.
+these teachers give one frame for 3 s, and every way to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the
+runs of one workdir; a run takes 3 to 11 minutes on one core.
 """
 
 import ml_collections

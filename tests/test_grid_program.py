@@ -55,6 +55,9 @@ def test_a_grid_takes_what_was_chosen_is_kept_as_a_table_and_shares_its_runs_wit
     assert {name: score["mean"] for name, score in scores.items()} == {
         f"{split}/{row}": means[split, "map", row] for split, metric, row in means if metric == "map"
     }
+    assert all(row["mean"] == pytest.approx(sum(row["values"]) / row["n"], abs=1e-4) for row in kept["rows"])
+    run_report = read_json(next((tmp_path / "run" / "runs").glob("compressed-*")) / "report.json")
+    assert kept["diagnostics"]["compressed"]["label_share"] == pytest.approx(run_report["diagnostics"]["label_share"], abs=1e-4)
     gap = scores["test/probe"]["minus"]["compressed"]["difference"]
     assert gap == pytest.approx(scores["test/probe"]["mean"] - scores["test/compressed"]["mean"])
     table = (tmp_path / "out" / "audio_grid_compression_runlocal.md").read_text()
@@ -80,8 +83,9 @@ def test_a_table_lists_the_sources_and_the_days_that_its_runs_were_begun_with(tm
     for name, (day, versions) in begun.items():
         date = {} if day is None else {"date": day}
         write_json(tmp_path / "runs" / name / "environment.json", {**date, "versions": {"jax": "0.10.2", **versions}})
+        write_json(tmp_path / "runs" / name / "report.json", {"diagnostics": {}})
     write_json(tmp_path / "environment.json", {"platform": "Linux", "python": "3.11", "versions": {"jax": "0.10.2", SOURCE: "cccccccccccc"}})
-    report = {"rows": [], "clips": {"test": 4}, "runs": [{"workdir": f"../runs/{name}"} for name in begun]}
+    report = {"rows": [], "clips": {"test": 4}, "runs": [{"method": name, "seed": 0, "workdir": f"../runs/{name}"} for name in begun]}
     (tmp_path / config.compare.name).mkdir()
     grids.write_results(config, report, tmp_path, "table", "A claim.", "east", tmp_path / "out")
     kept, table = read_json(tmp_path / "out" / "table.json"), (tmp_path / "out" / "table.md").read_text()
