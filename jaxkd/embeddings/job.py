@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxkd import hosts
+from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.manifest import FILE, Manifest, read_manifest, write_manifest
-from jaxkd.embeddings.stage import Examples, embed_dataset
+from jaxkd.embeddings.stage import ONE_LENGTH, Examples, embed_dataset
 from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.errors import ConfigError
 from jaxkd.together import failing_together
 
 if TYPE_CHECKING:
@@ -26,7 +30,16 @@ class _Part:
         self.gather = dataset.gather
 
 
-def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, shard_rows: int = 4096, **options: Any) -> EmbeddingStore:
+def require_one_length(store: EmbeddingStore | JoinedStore) -> None:
+    """Raises ConfigError, in a job, if the embeddings of a store have different numbers of frames."""
+    if hosts.count() > 1 and store.frames is None:
+        lengths = store.lengths(store.ids)
+        raise ConfigError(f"the embeddings by {store.identity['teacher']} have {lengths.min()} to {lengths.max()} frames, but {ONE_LENGTH}")
+
+
+def embed_in_job(
+    teacher: "Teacher", dataset: Examples, path: str | Path, *, shard_rows: int = 4096, batch_size: int = 16, one_length: bool = False, **options: Any
+) -> EmbeddingStore:
     """`jaxkd.embeddings.embed_dataset` by all processes of the job, each of which must call it; the store is the same to the byte as from one process.
 
     Process N of P keeps its shards in `path/part-N-of-P` until all are there; interrupted, the same number of processes goes on shard by shard.
@@ -36,29 +49,39 @@ def embed_in_job(teacher: "Teacher", dataset: Examples, path: str | Path, *, sha
       dataset: the same in every process.
       path: folder of the store, which all processes share.
       shard_rows: examples in a shard.
+      batch_size: rows the teacher embeds at once.
+      one_length: whether several processes refuse embeddings that differ from the first example's in their number of frames: each at the first that it meets.
       options: further ones of `embed_dataset`.
 
     Raises:
       DataError: in all processes, what `embed_dataset` raises in one, or if one does not see what another wrote.
-      ConfigError: as `embed_dataset`.
+      ConfigError: in all processes, what `embed_dataset` raises in one.
     """
-    path = Path(path)
+    path, options = Path(path), {**options, "shard_rows": shard_rows, "batch_size": batch_size}
     finished = (path / FILE).is_file() and read_manifest(path).complete
     if hosts.count() > 1 and not hosts.all_true(finished):
         part = _Part(dataset, shard_rows, hosts.index(), hosts.count())
         with failing_together():
             if part.splits["part"]:
-                embed_dataset(teacher, part, _folder(path, hosts.index()), shard_rows=shard_rows, **options)
+                frames = _frames_of_first(teacher, dataset, batch_size) if one_length else None
+                embed_dataset(teacher, part, _folder(path, hosts.index()), frames=frames, **options)
         with failing_together():
             if hosts.index() == 0:
                 _put_together(path, [number for number in range(hosts.count()) if _Part(dataset, shard_rows, number, hosts.count()).splits["part"]])
     with failing_together():
         hosts.wait_for_file(path / FILE)
-        store = embed_dataset(teacher, dataset, path, shard_rows=shard_rows, verified=slice(hosts.index(), None, hosts.count()), **options)
+        store = embed_dataset(teacher, dataset, path, verified=slice(hosts.index(), None, hosts.count()), **options)
+        if one_length:
+            require_one_length(store)
     if hosts.index() == 0:
         for left in path.glob("part-*-of-*"):  # of this job, or of one that was killed
             shutil.rmtree(left, ignore_errors=True)
     return store
+
+
+def _frames_of_first(teacher: "Teacher", dataset: Examples, batch_size: int) -> int:
+    first = next(name for split in dataset.splits.values() for name in split)
+    return np.shape(teacher.embed(dataset.gather([first] * batch_size)))[1]
 
 
 def _folder(path: Path, number: int) -> Path:

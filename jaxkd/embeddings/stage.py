@@ -14,6 +14,8 @@ from jaxkd.progress import progress
 if TYPE_CHECKING:
     from jaxkd.teachers import Teacher
 
+ONE_LENGTH = "several processes can only split batches of one number of frames: take clips and a teacher that give as many for each, or train in one process."
+
 
 class Examples(Protocol):
     """What the stage needs of a data set."""
@@ -48,6 +50,7 @@ def embed_dataset(
     batch_size: int = 16,
     shard_rows: int = 4096,
     verified: slice = slice(None),
+    frames: int | None = None,
 ) -> EmbeddingStore:
     """Embeds every example of every split, and returns the store; a finished store is verified and reused, an interrupted one continued.
 
@@ -62,9 +65,10 @@ def embed_dataset(
       batch_size: rows the teacher embeds at once.
       shard_rows: examples in a shard.
       verified: the shards of a finished store that are verified.
+      frames: of every embedding that is made, as of the first example; None for any.
 
     Raises:
-      ConfigError: a bad size or dtype, or the sample rates of teacher and data differ.
+      ConfigError: a bad size or dtype, the sample rates of teacher and data differ, or an embedding has another number of frames.
       ArtefactError: the store at `path` is damaged or was made from something else; the message names the field or the shard.
       DataError: ids repeat, or an embedding is not finite or beyond the dtype's range; the message names the id.
     """
@@ -93,6 +97,9 @@ def embed_dataset(
                 batch_ids = shard_ids[start : start + batch_size]
                 filled = batch_ids + batch_ids[-1:] * (batch_size - len(batch_ids))
                 embedding = np.asarray(teacher.embed(dataset.gather(filled)))[: len(batch_ids)]
+                found = embedding.shape[1]
+                if found != (frames or found):
+                    raise ConfigError(f"the embedding of {batch_ids[0]!r} by {teacher.name} has {found} frames, the first example's {frames}, but {ONE_LENGTH}")
                 if shard_start + start == done:
                     left = (len(ids) - done) * embedding[0].size * np.dtype(dtype).itemsize
                     require_free_disk(path, left, f"The embedding store {path}")

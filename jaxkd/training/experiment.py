@@ -9,13 +9,13 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxkd import hosts, methods, students, teachers
+from jaxkd import methods, students, teachers
 from jaxkd.compression import FIXED, Projection, principal_components, random_projection
 from jaxkd.data.loader import TrainLoader
 from jaxkd.embeddings.blocks import all_frames, id_blocks, mean_and_std
+from jaxkd.embeddings.job import require_one_length
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
-from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
@@ -105,7 +105,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
       section: of the user's config that `config.training` comes from; for messages.
 
     Raises:
-      ConfigError: a batch is larger than the data set, or does not split over the devices.
+      ConfigError: a batch is larger than the data set, or does not split over the devices; several processes have embeddings of different lengths.
     """
     frozen = ml_collections.FrozenConfigDict(config)
     settings, dataset = config.training, prepared.dataset
@@ -139,10 +139,9 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     methods.require_rows(config, loader.rows, devices=devices.mesh.size)
     devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
     devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
-    if hosts.count() > 1 and teacher.embedding is not None and store is not None and store.frames is None:
-        raise ConfigError("the embeddings have different numbers of frames, which several processes cannot split: embed clips of one length, or train in one.")
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and store is not None:
+        require_one_length(store)
         normalisation = fit_normalisation(store, unaugmented(dataset, "train"), normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)

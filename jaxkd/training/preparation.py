@@ -210,7 +210,8 @@ def _embed(config: Any, teacher: Any, examples: Any, cache_dir: Path, batch_size
     name = sha256_json([store_identity(teacher, examples), dtype])[:12]
     path = Path(cache_dir) / "stores" / f"{teacher.name.replace(':', '-')}-{teacher.embedding}-{name}"
     with exclusive_to_job(cache_dir, path.name, "embedding"):
-        return embed_in_job(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size)
+        one_length = config.method in methods.DISTANCES and not config.teacher.others
+        return embed_in_job(teacher, examples, path, dtype=dtype, shard_rows=config.store.shard_rows, batch_size=batch_size, one_length=one_length)
 
 
 def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[ClassifierTeacher, ClassifierExamples]:

@@ -15,10 +15,22 @@ from pca_teacher import SHARD_ROWS, Digits, PcaTeacher
 from jaxkd import hosts
 from jaxkd.embeddings import blocks, store
 from jaxkd.embeddings.job import embed_in_job
-from jaxkd.errors import DataError
+from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import sha256_file
 
 BLOCK_ROWS = 30
+LONGER = 60
+"""From this example on the embeddings of `Ragged` have two frames: from the second shard of each of two processes on."""
+
+
+class Ragged(PcaTeacher):
+    """A teacher whose number of frames changes with the content of a clip."""
+
+    name = "ragged"
+
+    def embed(self, inputs: np.ndarray) -> np.ndarray:
+        longer = not (Digits().images[:LONGER] == inputs[0]).all(axis=1).any()
+        return np.repeat(super().embed(inputs), 1 + longer, axis=1)
 
 
 def embed(path: Path) -> store.EmbeddingStore:
@@ -46,6 +58,16 @@ def refusal(path: Path) -> str:
     return ""
 
 
+def ragged(path: Path, *, one_length: bool) -> tuple[str, int]:
+    """What is said of embeddings of different numbers of frames, and how many batches were embedded for it."""
+    teacher = Ragged()
+    try:
+        store = embed_in_job(teacher, Digits(), path, batch_size=8, shard_rows=SHARD_ROWS, one_length=one_length)
+    except ConfigError as error:
+        return str(error), len(teacher.batch_shapes)
+    return f"taken, frames: {store.frames}", len(teacher.batch_shapes)
+
+
 def main() -> None:
     folder, process = Path(sys.argv[1]), int(sys.argv[4])
     hosts.join(hosts.Job(sys.argv[2], int(sys.argv[3]), process, join_seconds=120, heartbeat_seconds=60))
@@ -70,7 +92,9 @@ def main() -> None:
     damaged = refusal(folder / "store")
     hosts.FILE_SECONDS = 1
     unseen = refusal(folder / f"disk-{process}" / "store")  # each process writes its part to a disk of its own
-    said = {"verified": verified[:5], "read": read, "partial": partial, "damaged": damaged, "unseen": unseen, "examples": len(made)}
+    said = {"ragged": ragged(folder / "ragged", one_length=True), "ragged means": ragged(folder / "means", one_length=False)}
+    said["ragged, found"] = ragged(folder / "means", one_length=True)
+    said |= {"verified": verified[:5], "read": read, "partial": partial, "damaged": damaged, "unseen": unseen, "examples": len(made)}
     (folder / f"{process}.json").write_text(json.dumps(said))
 
 

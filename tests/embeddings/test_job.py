@@ -69,3 +69,19 @@ def test_a_part_that_process_0_does_not_see_ends_all_with_its_name(said):
     assert first["unseen"] == second["unseen"]
     assert first["unseen"].startswith(f"process 0 of the job: {folder / 'disk-0' / 'store' / 'part-1-of-2' / 'manifest.json'} is not seen here 1 s after")
     assert "must name folders that all" in first["unseen"]
+
+
+@pytest.mark.slow
+def test_embeddings_of_different_lengths_are_refused_at_the_first_that_differs_or_as_they_are_found(said):
+    _, (first, second) = said
+    assert first["ragged"][0] == second["ragged"][0]
+    assert first["ragged"][0].startswith(
+        "process 0 of the job: the embedding of 'digit080' by ragged has 2 frames, the first example's 1, but several processes"
+    )
+    assert first["ragged"][0].endswith("or train in one process.")
+    of_shard = 3  # batches
+    assert (first["ragged"][1], second["ragged"][1]) == (1 + 2 * of_shard + 1, 1 + of_shard + 1)
+    assert first["ragged means"] == second["ragged means"] == ["taken, frames: None", 5 * of_shard]
+    assert first["ragged, found"] == second["ragged, found"]
+    assert first["ragged, found"][0].startswith("process 0 of the job: the embeddings by ragged have 1 to 2 frames, but several processes")
+    assert first["ragged, found"][1] == 0

@@ -76,3 +76,18 @@ def test_texts_that_a_frozen_encoder_truncates_are_counted_and_said(cache_dir, t
         store, notes = preparation.frozen_store(config, *teachers.choices(config.teacher), dataset, tmp_path)
         assert len(store) == 3
         assert "1 of 3 texts are longer than 256 tokens and were truncated (train 1)" in notes["tokens of minilm"]
+
+
+@pytest.mark.parametrize(("method", "others", "asked"), [("east", (), True), ("probe", (), False), ("east", ("MTT_vgg",), False)])
+def test_frames_must_be_as_many_for_each_clip_where_a_distance_takes_those_of_one_teacher(small_inputs, cache_dir, monkeypatch, method, others, asked):
+    stores, embed = [], preparation.embed_in_job
+
+    def asked_of(*arguments, one_length, **options):
+        stores.append(one_length)
+        return embed(*arguments, one_length=one_length, **options)
+
+    monkeypatch.setattr(preparation, "embed_in_job", asked_of)
+    config = small_config(method=method)
+    config.teacher.others = others
+    preparation.frozen_store(config, teachers.choices(config.teacher)[0], small_inputs.dataset, cache_dir)
+    assert stores == [asked]
