@@ -23,8 +23,8 @@ probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far b
 
 String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
 the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since
-these teachers give one frame for 3 s, and every way to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the
-runs of one workdir; a run takes 3 to 11 minutes on one core.
+these teachers give one frame for 3 s), training (the ways to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids
+share the runs of one workdir; a run takes 3 to 11 minutes on one core.
 """
 
 import ml_collections
@@ -38,12 +38,13 @@ WITH_CLASSIFIER = "teacher baseline kd east east_kd compressed embedding_distill
 OTHER_TEACHERS = ("MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
 LABEL_SHARES = (0.25, 0.5, 0.75)
 METHODS = ("probe", "baseline", "east", "compressed")
-TRANSFORMATIONS = {
+KINDS = ("random", "pca", "mlp", "linear_norm")
+TRAININGS = {
     "joint_gradient": "compressed.stop_gradient=False",
     "staged": "compressed.training=staged",
     "zero_bias": "compressed.head_bias=zero",
-    **{kind: f"compressed.transformation={kind}" for kind in ("random", "pca", "mlp", "linear_norm")},
 }
+COMPRESSED = {**TRAININGS, **{kind: f"compressed.transformation={kind}" for kind in KINDS}}
 
 
 SETTINGS = ("compressed_pca compressed.weight=0.8",)
@@ -56,12 +57,13 @@ def embedding_of(teacher: str) -> str:
 
 
 def _transformed(*names: str) -> tuple[str, ...]:
-    return tuple(f"compressed_{name} = compressed {TRANSFORMATIONS[name]}" for name in names)
+    return tuple(f"compressed_{name} = compressed {COMPRESSED[name]}" for name in names)
 
 
 GRIDS = {
-    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca", "zero_bias"), "seeds": (0, 1, 2, 3, 4)},
-    "transformations": {"methods": METHODS, "variants": _transformed(*TRANSFORMATIONS), "seeds": (0, 1, 2)},
+    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca"), "seeds": (0, 1, 2, 3, 4)},
+    "transformations": {"methods": METHODS, "variants": _transformed(*KINDS), "seeds": (0, 1, 2)},
+    "training": {"methods": METHODS, "variants": _transformed(*TRAININGS), "seeds": (0, 1, 2)},
     "teachers": {
         "methods": METHODS,
         "variants": tuple(

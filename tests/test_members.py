@@ -13,9 +13,9 @@ from tests.test_config import frames_of
 
 
 def test_grids_have_the_settings_that_were_chosen_for_their_rows():
-    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "teachers", "labels")}
+    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "training", "teachers", "labels")}
     pca = "compressed_pca compressed.weight=0.8"
-    assert settings == {"compression": (pca,), "transformations": (pca,), "teachers": (), "labels": ()}
+    assert settings == {"compression": (pca,), "transformations": (pca,), "training": (), "teachers": (), "labels": ()}
 
 
 def test_members_of_a_comparison_have_the_settings_of_their_method_then_of_their_variant():
@@ -52,7 +52,7 @@ def test_bad_settings_of_a_variant(pair, message):
 
 
 @pytest.mark.parametrize("size", ["", ",runlocal"])
-@pytest.mark.parametrize("grid", ["compression", "transformations", "teachers", "labels"])
+@pytest.mark.parametrize("grid", ["compression", "transformations", "training", "teachers", "labels"])
 def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
     config = load_config("audio", f"grid={grid}{size}")
     pipeline.check(config)
