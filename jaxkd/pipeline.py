@@ -31,7 +31,8 @@ def check(config: Any) -> None:
     """
     validate(config)
     check_name("data source", config.data.source, data.SOURCES)
-    _check_folders(config)
+    archive = " and, for the embeddings, --config.teacher.archive=FOLDER_OR_FILE" if teachers.lacks_archive(config.teacher) else ""
+    data.check_folders(config, also=archive)
     data.check_fields(config)
     data.check_labelled(config.data)
     modality = data.modality_of(config.data)
@@ -60,15 +61,6 @@ def check(config: Any) -> None:
     for part in ("training", "teacher_training"):
         if modality == "text" and config[part].mixup_alpha:
             raise ConfigError(f"config.{part}.mixup_alpha is {config[part].mixup_alpha}, but tokens cannot be mixed: set it to 0.")
-
-
-def _check_folders(config: Any) -> None:
-    for part in ("data", "other"):
-        if config[part].source in data.READ_BY["folder"] and not config[part].folder:
-            embeddings = " and, for the embeddings, --config.teacher.archive=FOLDER_OR_FILE" if teachers.lacks_archive(config.teacher) else ""
-            raise ConfigError(
-                f"config.{part}.folder is empty, but config.{part}.source={config[part].source!r} reads it: set --config.{part}.folder=PATH{embeddings}."
-            )
 
 
 def _compared_methods(config: Any) -> list[str]:

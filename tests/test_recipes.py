@@ -65,8 +65,9 @@ def _made(recipe, **options):
 @pytest.mark.parametrize("recipe", [east_openmic, east_magnatagatune])
 @pytest.mark.parametrize("teacher", TEACHERS)
 @pytest.mark.parametrize("all_stages", [False, True])
-def test_a_config_with_a_recipe_passes_the_check(recipe, teacher, all_stages):
+def test_a_config_with_a_recipe_passes_the_check(recipe, teacher, all_stages, tmp_path):
     config = _made(recipe, teacher=teacher, all_stages=all_stages)
+    config.data.folder = str(tmp_path)
     pipeline.check(config)
     assert config.frontend.fmax == config.data.sample_rate / 2
 

@@ -25,6 +25,7 @@ WRITE = {"openmic": write_openmic, "magnatagatune": write_magnatagatune}
 
 
 def config_of(name, folder, argument):
+    (folder / "embedding.npy").touch()
     config = load_config(name, argument)
     config.data.folder = config.teacher.archive = str(folder)
     return config

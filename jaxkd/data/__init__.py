@@ -54,6 +54,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Fields of `config.data` that only some sources read, and which."""
 
+_READ_A_FILE = ("amazon_reviews",)
+"""Sources whose `folder` may be a single file."""
+
 _ORIGINAL_CLASSES = {
     **dict.fromkeys(("newsgroups", "newsgroups_bin"), 20),
     **dict.fromkeys(("rotten_tomatoes", "imdb"), 2),
@@ -92,6 +95,24 @@ def check_fields(config: Any) -> None:
             raise ConfigError(
                 f"config.{part}.{field} is {value!r}, but {part}.source={own!r} does not read it: set it to {default!r}, or the source to {other_source}."
             )
+
+
+def check_folders(config: Any, *, also: str = "") -> None:
+    """Checks that the folder of the data, and of the other data set, is there where its source reads one; `also` is what else to set where none is named.
+
+    Raises:
+      ConfigError: names the field, its value and the source that reads it.
+    """
+    for part in ("data", "other"):
+        source, folder = config[part].source, config[part].folder
+        if source not in READ_BY["folder"]:
+            continue
+        if not folder:
+            raise ConfigError(f"config.{part}.folder is empty, but config.{part}.source={source!r} reads it: set --config.{part}.folder=PATH{also}.")
+        path, kind = Path(folder).expanduser(), "folder or file" if source in _READ_A_FILE else "folder"
+        if not path.is_dir() and not (source in _READ_A_FILE and path.is_file()):
+            found = f"is no {kind}" if path.exists() else "does not exist"
+            raise ConfigError(f"config.{part}.folder is {folder!r}, which {found}: name the {kind} that config.{part}.source={source!r} is read from.")
 
 
 def check_labelled(data_config: Any) -> None:

@@ -130,7 +130,7 @@ def released_folder(name: str, folder: str, files: Sequence[str], inner: str = "
     path = Path(folder).expanduser()
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
-        raise DataError(f"{path}, which config.data.folder names, {found}: name the folder that the released archive of {name} unpacks to.")
+        raise DataError(f"the folder {path} of {name} {found}: name the one that its released archive unpacks to.")
     missing = [file for file in files if not (path / file).exists()]
     if missing:
         hint = f"It holds the folder {inner}: name that one." if inner and (path / inner).is_dir() else f"The released archive of {name} holds them."

@@ -24,6 +24,7 @@ from jaxkd.files import sha256_file, sha256_json
 NAME = "precomputed"
 AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
 FILE_KINDS = (".npz", ".parquet")
+ARRAYS = "*.npy"
 TFDS_INFO = "dataset_info.json"
 
 
@@ -44,12 +45,17 @@ class Archive(NamedTuple):
 
 
 def check_archive(archive: str, *, field: str = "teacher.archive") -> None:
-    """Raises ConfigError unless an archive, which comes from this field of the config, is a folder or a file of a kind that is read."""
+    """Raises ConfigError unless an archive, which comes from this field of the config, is a folder with embeddings or a file of a kind that is read."""
     path = Path(archive).expanduser()
     if not archive:
         raise ConfigError(f"the teacher 'precomputed' is read from disk: set --config.{field}=FOLDER_OR_FILE.")
-    if not path.is_dir() and (not path.is_file() or path.suffix not in FILE_KINDS):
+    if path.is_dir():
+        good = (path / TFDS_INFO).is_file() or next(path.rglob(ARRAYS), None) is not None
+        found = f"the folder holds neither a .npy file, also in its subfolders, nor the {TFDS_INFO} of a TFDS data set"
+    else:
+        good = path.is_file() and path.suffix in FILE_KINDS
         found = "there is no such folder or file" if not path.exists() else f"a file must be one of {', '.join(FILE_KINDS)}"
+    if not good:
         raise ConfigError(f"the embeddings of the teacher 'precomputed' are to be read from {archive}: {found}.")
 
 
@@ -62,7 +68,7 @@ def _keyed(names: Sequence[str], places: Sequence[Any], path: Path) -> dict[str,
 
 
 def _of_folder(path: Path) -> Archive:
-    files = sorted(path.rglob("*.npy"))
+    files = sorted(path.rglob(ARRAYS))
     names = [file.relative_to(path).as_posix().removesuffix(".npy").removesuffix(".embedding") for file in files]
 
     def read(file: Path) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_everything_that_is_missing_is_named(copy, tmp_path, released):
     with pytest.raises(DataError, match=r"lacks openmic-2018\.npz, .*, audio\. It holds the folder openmic-2018: name that one"):
         prepared(copy.parent, tmp_path)
     for place, what in ((tmp_path / "absent", "does not exist"), (copy / "class-map.json", "is a file")):
-        with pytest.raises(DataError, match=rf"{place}, which config\.data\.folder names, {what}: name the folder that the released archive of openmic"):
+        with pytest.raises(DataError, match=rf"the folder {place} of openmic {what}: name the one that its released archive unpacks to"):
             prepared(place, tmp_path)
     with pytest.raises(ConfigError, match=r"data\.source=openmic needs data\.folder=FOLDER"):
         prepared("", tmp_path)

@@ -35,9 +35,28 @@ def test_a_field_that_the_source_does_not_read_is_refused(name, source, field, v
     assert f"config.data.{field} is {value!r}, but data.source={source!r} does not read it: set it to {instead}" in str(caught.value)
 
 
-def test_a_field_is_read_by_the_source_of_the_other_data_set_or_by_ones_own():
+def test_folders_are_there_before_anything_is_made(tmp_path):
+    (tmp_path / "reviews.csv").touch()
     config = load_config("audio", "")
-    config.data.update({"source": "audio_folder", "folder": "recordings", "train_bank_archive": "bank.whl"})
+    for part in ("data", "other"):
+        config[part].update({"source": "audio_folder", "folder": str(tmp_path)})
+        pipeline.check(config)
+        for name, found in (("absent", "does not exist"), ("reviews.csv", "is no folder")):
+            config[part].folder = str(tmp_path / name)
+            with pytest.raises(ConfigError, match=rf"config\.{part}\.folder is '.*{name}', which {found}: name the folder that config\.{part}\.source='"):
+                pipeline.check(config)
+        config[part].folder = str(tmp_path)
+    config = load_config("text", "data=amazon_reviews")
+    config.data.folder = str(tmp_path / "reviews.csv")
+    pipeline.check(config)
+    config.data.folder = str(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="which does not exist: name the folder or file that"):
+        pipeline.check(config)
+
+
+def test_a_field_is_read_by_the_source_of_the_other_data_set_or_by_ones_own(tmp_path):
+    config = load_config("audio", "")
+    config.data.update({"source": "audio_folder", "folder": str(tmp_path), "train_bank_archive": "bank.whl"})
     with pytest.raises(ConfigError, match=r"config\.data\.train_bank_archive is 'bank\.whl', but data\.source='audio_folder' does not read it"):
         pipeline.check(config)
     config.other.source = "rendered_instruments"
@@ -71,10 +90,10 @@ def test_the_table_names_the_sources_whose_module_reads_a_field(field):
         ("image", "data=digits_bin", len(digits.CLASSES)),
     ],
 )
-def test_fewer_labels_than_classes(name, argument, least):
+def test_fewer_labels_than_classes(name, argument, least, tmp_path):
     config = load_config(name, argument)
     if config.data.source == "amazon_reviews":
-        config.data.folder = "reviews"
+        config.data.folder = str(tmp_path)
     for good in (0, least):
         config.data.labelled = good
         pipeline.check(config)

@@ -185,14 +185,20 @@ def test_files_that_do_not_hold_what_they_should(tmp_path):
 
 
 def test_archives_that_are_not_there_or_of_no_kind_are_refused(tmp_path):
-    (tmp_path / "file.csv").write_text("")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "file.csv").write_text("")
     for archive, message in {
         "": "set --config.teacher.archive",
         "absent": "no such folder or file",
-        tmp_path / "file.csv": r"must be one of \.npz, \.parquet",
+        tmp_path / "folder": r"holds neither a \.npy file, also in its subfolders, nor the dataset_info\.json of a TFDS data set",
+        tmp_path / "folder" / "file.csv": r"must be one of \.npz, \.parquet",
     }.items():
         with pytest.raises(ConfigError, match=message):
             teachers.precomputed.check_archive(str(archive))
+    for file in ("below/a.npy", "dataset_info.json"):
+        (tmp_path / "folder" / file).touch()
+        teachers.precomputed.check_archive(str(tmp_path / "folder"))
+        (tmp_path / "folder" / file).unlink()
     with pytest.raises(ConfigError, match="precomputed embeddings have no name: set it to ''"):
         teachers.check("precomputed", "scene")
     with pytest.raises(ConfigError, match="a student's inputs must be made anew"):
