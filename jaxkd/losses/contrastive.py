@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd.errors import ConfigError
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
 
 
@@ -22,7 +23,7 @@ def _directions(student_projection: Array, teacher_projection: Array, where: Arr
     return unit_rows(jnp.where(mask, student, 0)), unit_rows(jnp.where(mask, teacher, 0)), mask[:, 0]
 
 
-@functools.partial(jax.jit, static_argnames="axis_name")
+@jit_tempered(static_argnames=("axis_name",))
 def crd_in_batch(
     student_projection: Array,
     teacher_projection: Array,
@@ -50,7 +51,7 @@ def crd_in_batch(
       log(rows) + 2 / temperature.
 
     Raises:
-      ConfigError: the shapes differ.
+      ConfigError: the shapes differ; a temperature that is not finite and above 0.
     """
     student, teacher, mask = _directions(student_projection, teacher_projection, where)
     classes = None if classes is None else jnp.asarray(classes)

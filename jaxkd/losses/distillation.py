@@ -1,7 +1,5 @@
 """Losses on logits (pre-softmax) of multi-class students: every row has one class of C."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +8,7 @@ from jaxkd.losses.deviations import deviations, unit_deviations
 from jaxkd.losses.features import l2
 from jaxkd.losses.groups import mean_over_groups
 from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
 
 _DEGENERACIES = {
@@ -116,7 +115,7 @@ def kd(logits: Array, teacher_logits: Array, *, temperature: float = 4.0, where:
     return temperature**2 * masked_mean(_divergence(logits / temperature, teacher_logits / temperature), mask, axis_name=axis_name)
 
 
-@functools.partial(jax.jit, static_argnames="axis_name")
+@jit_tempered(static_argnames=("axis_name",))
 def dkd(
     logits: Array,
     teacher_logits: Array,
@@ -147,7 +146,7 @@ def dkd(
       A scalar, float32 (float64 for float64 inputs).
 
     Raises:
-      ConfigError: the shapes differ, or there are fewer than 2 classes.
+      ConfigError: the shapes differ, or there are fewer than 2 classes; a temperature that is not finite and above 0.
     """
     logits, teacher_logits, mask = _prepare(logits, teacher_logits, where)
     if logits.shape[1] < 2:
@@ -166,7 +165,7 @@ def dkd(
     return temperature**2 * masked_mean(rows, mask, axis_name=axis_name)
 
 
-@functools.partial(jax.jit, static_argnames=("axis_name", "gather"))
+@jit_tempered(static_argnames=("axis_name", "gather"))
 def dist(
     logits: Array,
     teacher_logits: Array,
@@ -198,7 +197,7 @@ def dist(
       A scalar, float32 (float64 for float64 inputs).
 
     Raises:
-      ConfigError: the shapes differ.
+      ConfigError: the shapes differ; a temperature that is not finite and above 0.
     """
     logits, teacher_logits, mask = _prepare(logits, teacher_logits, where)
 

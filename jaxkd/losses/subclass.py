@@ -1,17 +1,16 @@
 """Subclass Distillation: the loss that makes a teacher spread its rows over the subclasses that it invents."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.deviations import unit_deviations
 from jaxkd.losses.groups import mean_over_groups
 from jaxkd.losses.reduce import masked_mean
+from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
 
 
-@functools.partial(jax.jit, static_argnames=("axis_name", "gather"))
+@jit_tempered(static_argnames=("axis_name", "gather"))
 def subclass_auxiliary(
     logits: Array, *, temperature: float = 1.0, where: Array | None = None, axis_name: str | None = None, gather: str = "global"
 ) -> jax.Array:
@@ -30,6 +29,9 @@ def subclass_auxiliary(
 
     Returns:
       A scalar, float32 (float64 for float64 inputs). Unaffected by shift and positive scale of each row.
+
+    Raises:
+      ConfigError: a temperature that is not finite and above 0.
     """
 
     def batch_loss(x: jax.Array, _: jax.Array, weights: jax.Array) -> jax.Array:

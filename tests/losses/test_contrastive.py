@@ -150,6 +150,7 @@ def test_negatives_of_a_row_do_not_depend_on_the_rest_of_the_batch():
     ("call", "message"),
     [
         (lambda: crd_in_batch(STUDENT, TEACHER[:, :4]), r"\(8, 6\).*\(8, 4\).*project both"),
+        (lambda: crd_in_batch(STUDENT, TEACHER, temperature=-0.07), r"temperature is -0\.07: .* above 0"),
         (lambda: crd_loss(STUDENT[:, :4], TEACHER[:, :4], MEMORY, INDEX, NEGATIVES), r"memory of width 6.*\(8, 4\)"),
         (lambda: crd_loss(STUDENT, TEACHER, MEMORY, INDEX[:3], NEGATIVES), r"\(3,\)"),
         (lambda: crd_loss(STUDENT, TEACHER, MEMORY, INDEX, NEGATIVES[:, :0]), r"m at least 1.*\(8, 0\)"),

@@ -142,8 +142,15 @@ def test_a_collapsed_student_has_correlation_zero_and_no_gradient():
         (lambda: kd(STUDENT, TEACHER, temperature=0.0), r"temperature is 0\.0"),
         (lambda: standardised_kd(STUDENT, TEACHER, temperature=-1.0), r"temperature is -1\.0"),
         (lambda: bernoulli_kd(STUDENT, TEACHER, temperature=float("nan")), "temperature is nan"),
+        (lambda: dkd(STUDENT, TEACHER, CLASSES, temperature=0), "temperature is 0: .* above 0"),
+        (lambda: dist(STUDENT, TEACHER, temperature=-2.0), r"temperature is -2\.0: .* above 0"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_a_traced_temperature_passes():
+    traced = jax.jit(lambda temperature: dist(STUDENT, TEACHER, temperature=temperature))(2.0)
+    np.testing.assert_allclose(traced, dist(STUDENT, TEACHER, temperature=2.0), rtol=1e-6)

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxkd.errors import ConfigError
 from jaxkd.losses import subclass_auxiliary
 from tests.losses import formulas
 
@@ -36,3 +37,9 @@ def test_rows_of_equal_logits_have_no_direction_and_no_gradient():
     assert np.all(gradient[:8] == 0)
     assert np.any(gradient[8:] != 0)
     np.testing.assert_allclose(subclass_auxiliary(logits[:8]), -1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature):
+    with pytest.raises(ConfigError, match=f"temperature is {temperature}: .* above 0"):
+        subclass_auxiliary(LOGITS, temperature=temperature)
