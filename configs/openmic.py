@@ -22,6 +22,10 @@ As published, the plateau schedule and the early stop watch the whole validation
 teacher-side loss); the checkpoint is the one of the best mAP. So another east.weight or compressed.weight is another schedule too, and scores of two weights
 differ by both. To compare weights alone, give all of them one schedule: --config.training.schedule=cosine --config.training.early_stop_patience=0.
 
+A pass is eval_every_steps = 794 steps: every batch has 16 rows, the last clips of a pass sharing theirs with the first of the next, where EAsT's last batch
+of a pass is smaller. With fewer labels the rows that are left without one are not drawn, and a pass is shorter: to keep both patiences in passes, give its
+steps, ceil(share * 12,692 / 16), as in --config.data.label_share=0.25 --config.training.eval_every_steps=199.
+
 Disk: 12.8 GB for the decoded clips, 0.2 to 0.7 GB for the embeddings. Machine: a GPU or TPU. A whole run of 80,000 steps is 8.5e16 floating-point operations
 by count: 2.5 hours at 10 TFLOP/s; two CPU cores would take weeks. Not run here.
 
