@@ -5,7 +5,7 @@ Command: python -m benchmarks.audio_grid --grid=compression --workdir=runs/audio
 With --tune before it chooses weight and learning rate and keeps them in the workdir; without that, those of the config are taken.
 The grids are those of configs/audio.py. Raw and compressed teachers have the same number of trials, each of one seed, the best by validation mAP; variants
 take what was chosen for their method, unless --rows names them. Finished runs are kept, and grids in one workdir share theirs, so that the command can be
-stopped. The table goes to benchmarks/results/audio_grid_GRID.json and .md. 3 to 7 minutes a run on one core.
+stopped. The table goes to benchmarks/results/audio_grid_GRID.json and .md. 3 to 11 minutes a run on one core.
 """
 
 import argparse
