@@ -15,6 +15,9 @@ from jaxkd.errors import ConfigError, unknown_name
 OPENMIC_TRAIN_CLIPS = 12_692
 MAGNATAGATUNE_TRAIN_CLIPS = 15_244
 
+EAST_TEACHERS = ("vggish", "openl3", "passt", "panns")
+"""Networks whose stored embeddings taught EAsT's students."""
+
 _FRAME_SECONDS = {"vggish": 0.96, "openl3": 0.96, "passt": 0.96, "panns": 0.0}
 _NORMALISATIONS = {"vggish": "vggish", "openl3": "openl3", "passt": "none", "panns": "none"}
 _OPENMIC_WEIGHTS = {"vggish": 0.8, "openl3": 0.8, "passt": 0.9, "panns": 0.9}
@@ -113,8 +116,8 @@ def east_magnatagatune(config: Any, *, teacher: str, all_stages: bool = False, t
 
 
 def _require_teacher(teacher: str) -> None:
-    if teacher not in _OPENMIC_WEIGHTS:
-        raise unknown_name("teacher of EAsT's recipes", teacher, _OPENMIC_WEIGHTS)
+    if teacher not in EAST_TEACHERS:
+        raise unknown_name("teacher of EAsT's recipes", teacher, EAST_TEACHERS)
 
 
 def _epoch(train_clips: int) -> int:

@@ -39,7 +39,7 @@ _NON_NEGATIVE_INTEGERS = [
     *_of_training("unlabelled_ratio warmup_steps plateau_patience early_stop_patience frequency_mask time_mask"),
 ]
 _FRACTIONS = [
-    *"data.label_share east.weight east_kd.kd_weight compressed.weight distillation.alpha evaluation.f1_threshold".split(),
+    *"east.weight east_kd.kd_weight compressed.weight distillation.alpha evaluation.f1_threshold".split(),
     *_of_training("plateau_factor"),
 ]
 _NON_NEGATIVE_NUMBERS = [
@@ -51,7 +51,7 @@ _NON_NEGATIVE_NUMBERS = [
 ]
 _POSITIVE_NUMBERS = [
     *(
-        "data.clip_seconds data.label_share frontend.fmax evaluation.probe_learning_rate compressed.staged_steps east_kd.temperature distillation.temperature "
+        "data.clip_seconds frontend.fmax evaluation.probe_learning_rate compressed.staged_steps east_kd.temperature distillation.temperature "
         "lelp.subclass_temperature crd.temperature "
         "subclass_distillation.auxiliary_temperature"
     ).split(),
@@ -122,6 +122,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         _require(flat[key] >= 0, key, flat[key], "at least 0")
     for key in _POSITIVE_NUMBERS:
         _require(flat[key] > 0, key, flat[key], "above 0")
+    _require(0 < flat["data.label_share"] <= 1, "data.label_share", flat["data.label_share"], "above 0 and at most 1")
     for key, choices in _CHOICES.items():
         _require(flat[key] in choices, key, flat[key], f"one of {', '.join(choices)}")
     _validate_combinations(flat)
@@ -293,6 +294,9 @@ def _validate_training(flat: dict[str, Any], part: str) -> None:
 def _validate_comparison(flat: dict[str, Any]) -> None:
     if not (flat["compare.methods"] or flat["compare.variants"]) or not flat["compare.seeds"]:
         raise ConfigError("config.compare.methods (or compare.variants) and compare.seeds must each name at least one.")
+    for name in flat["compare.methods"]:
+        if not isinstance(name, str):
+            raise ConfigError(f"config.compare.methods has {name!r}, but an entry is the name of a method.")
     if flat["compare.name"]:
         _require_folder_name("compare.name", flat["compare.name"])
     for entry in flat["compare.settings"]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.plugins import check_name, resolve
+from jaxkd.recipes import EAST_TEACHERS
 from jaxkd.teachers import choice as choosing
 from jaxkd.teachers import hear, precomputed
 from jaxkd.teachers.choice import Choice
@@ -109,6 +110,11 @@ def check(name: str, embedding: str = "") -> str:
     """
     if name.startswith(hear.PREFIX):
         return hear.check(name, embedding)
+    if name in EAST_TEACHERS:
+        raise ConfigError(
+            f"the teacher {name!r} is not one that runs here: configs/openmic.py and configs/magnatagatune.py read its stored embeddings (teacher={name}); "
+            f"to embed audio by it, install a module of the HEAR interface and name that, {hear.PREFIX}PACKAGE.MODULE. Valid: {', '.join(sorted(TEACHERS))}."
+        )
     check_name("teacher", name, TEACHERS)
     if name not in TEACHERS:
         return embedding
