@@ -17,7 +17,9 @@ JAX finds the others; elsewhere name --coordinator=HOST:PORT, --num_processes an
 Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 4 another process of the job lost, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
+import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -45,6 +47,7 @@ from jaxkd.files import as_json, default_cache_dir  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
 
 _LAST_SECONDS = 2
+_NOT_BOOLEAN = re.compile(r"flag (--.*): \('Non-boolean argument to boolean flag', .*\)")
 MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a Python file with get_config(arg), its argument after a colon.", lock_config=True)
@@ -111,16 +114,21 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
     hosts.require_shared(cache_dir, "cache_dir")
 
 
-def _end_of_job_process(status: int) -> NoReturn:
-    """Ends a process of a job at once; the coordinator last, since all others end with it and should have said why before."""
-    from jaxkd import hosts
+def _end_at_once(status: int) -> NoReturn:
+    """Ends the process when all is saved, without the interpreter's clean-up, in which native threads that still compute may crash.
 
+    The coordinator of a job ends last, since all others end with it and should have said why before.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if hosts.in_job() and hosts.index() == 0:
-        time.sleep(_LAST_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    if watch.is_watched():
+        from jaxkd import hosts
+
+        if hosts.in_job() and hosts.index() == 0:
+            time.sleep(_LAST_SECONDS)
     os._exit(status)
 
 
@@ -144,6 +152,9 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 def _parse_message(error: Exception) -> str:
     """What absl and ml_collections say of a bad flag, without the traceback that they put into it when jaxkd itself refused a value."""
     text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
+    not_boolean = _NOT_BOOLEAN.fullmatch(text)
+    if not_boolean:
+        return f"{not_boolean[1]}: write true or false."
     last = text.splitlines()[-1]
     if last.startswith("jaxkd.errors."):
         return last.partition(": ")[2]
@@ -156,15 +167,14 @@ def _parse_message(error: Exception) -> str:
 
 def main() -> None:
     """The command line; exits with the status that its help names."""
-    leave = _end_of_job_process if watch.is_watched() else sys.exit
     try:
         app.run(_run, flags_parser=_parse_flags)
     except JaxkdError as error:
         print(f"jaxkd: {error}", file=sys.stderr)
-        leave(error.exit_status)
+        _end_at_once(error.exit_status)
     except KeyboardInterrupt:
         print("jaxkd: interrupted; finished stages are kept; the same command goes on from there.", file=sys.stderr)
-        leave(130)
+        _end_at_once(130)
     except Exception as error:
         from jaxkd import hosts
 
@@ -173,9 +183,9 @@ def main() -> None:
         if hosts.is_of_a_lost_process(error):
             reason = str(error).strip().partition("\n")[0]
             print(f"jaxkd: another process of the job is lost ({reason}); {watch.GOES_ON}", file=sys.stderr)
-            leave(watch.PEER_LOST)
+            _end_at_once(watch.PEER_LOST)
         traceback.print_exc()
-        leave(1)
+        _end_at_once(1)
 
 
 if __name__ == "__main__":

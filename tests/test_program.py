@@ -163,6 +163,17 @@ def test_signal_saves_and_continues(finished, tmp_path, number, status):
     require_equal_students(workdir, finished)
 
 
+@pytest.mark.parametrize(("error", "status"), [("KeyboardInterrupt", 130), ("Interrupted('SIGTERM', 143)", 143), ("DataError('damaged')", 3)])
+def test_what_crashes_in_the_interpreters_clean_up_changes_no_exit_status(tmp_path, error, status):
+    code = (
+        "import atexit, os, sys; from jaxkd import main, pipeline; from jaxkd.errors import DataError, Interrupted\n"
+        f"def run(*_, **__):\n    print('a line'); atexit.register(os.abort); raise {error}\n"
+        f"pipeline.run = run; sys.argv = ['jaxkd', '--config=configs/audio.py', '--mode=report', '--workdir={tmp_path}']; main.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=user_environment(), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (status, "a line\n"), ended.stderr
+
+
 @pytest.mark.slow
 def test_no_tensorflow_is_imported(small_inputs, tmp_path):
     code = (
@@ -271,6 +282,8 @@ def test_workdir_without_write_permission(tmp_path):
         (["--mode=trian"], "trian"),
         (["--wordkir=x"], "wordkir"),
         (["somewhere"], "unexpected argument 'somewhere'"),
+        (["--config.compressed.stop_gradient=maybe"], "jaxkd: --config.compressed.stop_gradient=maybe: write true or false.\n"),
+        (["--config.other.source=audio_folder", "--config.other.folder=nowhere"], "config.other.folder is 'nowhere', which does not exist"),
         (["--remove=all"], "--remove goes with --mode=cache"),
     ],
 )
