@@ -115,7 +115,7 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
 
 
 def _end_at_once(status: int) -> NoReturn:
-    """Ends the process when all is saved, without the interpreter's clean-up, in which native threads that still compute may crash.
+    """Ends the process when all is saved, without the interpreter's clean-up, in which libraries that were broken off may crash.
 
     The coordinator of a job ends last, since all others end with it and should have said why before.
     """
