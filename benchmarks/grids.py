@@ -119,7 +119,8 @@ def _document(name: str, common: dict[str, Any], diagnostics: dict[str, dict[str
         blocks.append(Table(f"{metric} on {split}", ["row", "runs", "mean ± std", *(f"minus {pivot}" for pivot in pivots)], cells))
     names = list(dict.fromkeys(name for row in diagnostics.values() for name in row))
     cells = [[row, *(numbers.score(found[name]) if name in found else numbers.ABSENT for name in names)] for row, found in diagnostics.items()]
-    blocks.append(Table("What the features share with the embedding, on the validation split (docs/report.md)", ["row", *names], cells))
+    if names:
+        blocks.append(Table("What the features share with the embedding, on the validation split (docs/report.md)", ["row", *names], cells))
     kept = {key: value for key, value in common.items() if key not in ("figures", "claim", "benchmark")}
     blocks.append(Table("How it came about", ["name", "value"], [list(pair) for pair in numbers.flat_lines(kept)], label_columns=2))
     return Document(name, f"{common['date']}. {CAUTION} {MINUS}", blocks)

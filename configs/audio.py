@@ -19,7 +19,7 @@ and training is by AdamW with a cosine.
 
 With finetuned the tagger itself is trained on the labelled clips, then embeds them: its own classifier is the reference row `teacher`, and the students
 are taught by it; in the comparison probe and compressed_frozen keep to the frozen one, so that it shows what either costs and gives. Its head starts from a
-probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far below that probe (mAP on the validation split 0.661 and 0.280 at 1e-3 and 1e-4).
+probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far below that probe.
 
 String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
 the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since

@@ -162,6 +162,9 @@ def _parse_message(error: Exception) -> str:
         return text
     if text.startswith("'") and text.endswith("'"):
         text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
+    name = text.strip("'\"")
+    if isinstance(error, KeyError | AttributeError) and name.isidentifier():
+        return f"{name!r} is no field of the config (jaxkd/config.py lists them), or no key of what its file looks up. See --help."
     return " ".join(text.split()).rstrip(" .?") + ". See --help."
 
 
