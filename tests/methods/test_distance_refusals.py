@@ -1,5 +1,6 @@
 """Distances that do not fit their fields, the student's stages, the embedding or the batch are refused."""
 
+import numpy as np
 import pytest
 
 from jaxkd import methods, pipeline
@@ -86,6 +87,7 @@ def test_equal_widths_without_a_transformation(tmp_path):
         pipeline.check(config)
     config.teacher.update({"name": "MTT_vgg", "embedding": "pool5"})
     pipeline.check(config)
+    np.save(tmp_path / "clip.npy", np.ones((4, 2), np.float32))
     config.teacher.update({"name": "precomputed", "embedding": "", "archive": str(tmp_path)})
     pipeline.check(config)
 
