@@ -32,7 +32,7 @@ FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 FRAMEWORKS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "tensorflow"}
 GRID_TOLERANCE_MS = 0.5
 LOADING_ERRORS = (AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
-"""What the code of others is known to raise where there are no weights, or others than it takes."""
+"""What the code of others is known to raise where there are no weights, others than it takes, or libraries that do not fit each other."""
 
 
 def check(name: str, embedding: str) -> str:
@@ -67,8 +67,11 @@ def _module(name: str) -> Any:
     path = name.removeprefix(PREFIX)
     try:
         module = importlib.import_module(path)
-    except ImportError as error:
-        raise ConfigError(f"the module of teacher {name!r} could not be imported ({error}): install what it lacks into this environment.") from error
+    except LOADING_ERRORS as error:
+        raise ConfigError(
+            f"the module of teacher {name!r} could not be imported ({type(error).__name__}: {error}): install what it lacks, in versions that fit, into this "
+            "environment."
+        ) from error
     missing = [function for function in FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise ConfigError(

@@ -177,15 +177,17 @@ def test_shapes_that_the_interface_does_not_promise_are_refused(package):
         build("bad")
 
 
-def test_a_module_without_the_functions_is_refused(package):
+def test_a_module_without_the_functions_or_that_cannot_be_imported_is_refused(package):
     package(empty="def load_model(path=''):\n    return None\n")
     with pytest.raises(
         ConfigError, match="has no get_scene_embeddings, get_timestamp_embeddings, but the HEAR interface asks for load_model, get_scene_embeddings"
     ):
         build("empty")
-    package(broken="import no_such_framework\n")
-    with pytest.raises(ConfigError, match=r"could not be imported \(No module named 'no_such_framework'\): install what it lacks"):
+    package(broken="import no_such_framework\n", mismatched="raise OSError('libc10_cuda.so: cannot open shared object file')\n")
+    with pytest.raises(ConfigError, match=r"could not be imported \(ModuleNotFoundError: No module named 'no_such_framework'\): install what it lacks"):
         build("broken")
+    with pytest.raises(ConfigError, match=r"could not be imported \(OSError: libc10_cuda.so.*in versions that fit"):
+        build("mismatched")
 
 
 TORCH = '''
