@@ -22,6 +22,7 @@ from jaxkd.data.dataset import Dataset
 from jaxkd.data.hidden_classes import by_parity
 from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
 from jaxkd.data.tfds_audio import is_audio, member, rate_of, read_audio
+from jaxkd.data.tfds_folder import reading
 from jaxkd.data.tfds_plain import PLAIN_BUILDERS, without_tensorflow
 from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError
 from jaxkd.files import require_free_memory
@@ -101,6 +102,10 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
 
     def load() -> Corpus:
         _make_ready(builder)
+        with reading(builder.data_path):
+            return read()
+
+    def read() -> Corpus:
         licences = {"rows": builder.info.redistribution_info.license or f"the terms of {builder.info.full_name} ({builder.info.homepage or 'none stated'})"}
         notes = {"citation": builder.info.citation} if builder.info.citation else {}
         remarks: Counter[str] = Counter()

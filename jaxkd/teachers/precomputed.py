@@ -59,7 +59,8 @@ def check_archive(archive: str, *, field: str = "teacher.archive") -> None:
         raise ConfigError(f"the embeddings of the teacher 'precomputed' are to be read from {archive}: {found}.")
 
 
-def _keyed(names: Sequence[str], places: Sequence[Any], path: Path) -> dict[str, Any]:
+def _keyed(names: Sequence[Any], places: Sequence[Any], path: Path) -> dict[str, Any]:
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     keys = dict(zip(names, places, strict=True))
     if len(keys) != len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
@@ -89,9 +90,9 @@ def _of_npz(path: Path) -> Archive:
             ids, embeddings = file["ids"], file["embeddings"]
     except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} should hold the arrays ids (of text) and embeddings: {error}.") from error
-    if ids.shape != embeddings.shape[:1]:
-        raise DataError(f"{path} has ids {ids.shape} and embeddings {embeddings.shape}: they must be equally many.")
-    return Archive("npz", _keyed([str(name) for name in ids], range(len(ids)), path), embeddings.__getitem__, lambda _: sha256_file(path))
+    if ids.ndim != 1 or ids.shape != embeddings.shape[:1]:
+        raise DataError(f"{path} has ids {ids.shape} and embeddings {embeddings.shape}: they must be equally many, ids [n] and embeddings [n, ...].")
+    return Archive("npz", _keyed(ids.tolist(), range(len(ids)), path), embeddings.__getitem__, lambda _: sha256_file(path))
 
 
 def _of_parquet(path: Path) -> Archive:
@@ -110,25 +111,31 @@ def _of_parquet(path: Path) -> Archive:
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: the embedding of {ids[row]!r} is no list of numbers, nor a list of equally long ones ({error}).") from error
 
-    return Archive("parquet", _keyed([str(name) for name in ids], range(len(ids)), path), read, lambda _: sha256_file(path))
+    return Archive("parquet", _keyed(ids, range(len(ids)), path), read, lambda _: sha256_file(path))
 
 
 def _of_tfds(path: Path) -> Archive:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(path)
-    features = sorted(builder.info.features or ())  # type: ignore[arg-type]
-    if not {"id", "embedding"} <= set(features):
-        raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed: write it anew with features of these names.")
-    sources: dict[str, Any] = builder.as_data_source()  # type: ignore[assignment]
-    places = [(split, row) for split, source in sources.items() for row in range(len(source))]
-    names = [sources[split][row]["id"] for split, row in places]
-    names = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    from jaxkd.data.tfds_folder import reading
+
+    with reading(path):
+        builder = tfds.builder_from_directory(path)
+        features = sorted(builder.info.features or ())  # type: ignore[arg-type]
+        if not {"id", "embedding"} <= set(features):
+            raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed: write it anew with features of these names.")
+        sources: dict[str, Any] = builder.as_data_source()  # type: ignore[assignment]
+        places = [(split, row) for split, source in sources.items() for row in range(len(source))]
+        names = [sources[split][row]["id"] for split, row in places]
+
+    def read(place: tuple[str, int]) -> np.ndarray:
+        with reading(path):
+            return np.asarray(sources[place[0]][place[1]]["embedding"])
 
     def hash_of(_: list[Any]) -> str:
         return sha256_json([[file.name, sha256_file(file)] for file in sorted(path.iterdir()) if file.is_file()])
 
-    return Archive("tfds", _keyed(names, places, path), lambda place: np.asarray(sources[place[0]][place[1]]["embedding"]), hash_of)
+    return Archive("tfds", _keyed(names, places, path), read, hash_of)
 
 
 def open_archive(archive: str | Path) -> Archive:

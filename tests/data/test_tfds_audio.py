@@ -207,6 +207,16 @@ def test_audio_that_cannot_be_read(tmp_path, monkeypatch):
         prepared(OwnStereo, Keys("audio", "label"), tmp_path / "no rate", monkeypatch, valid=5)
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1000])], ids=["no shard", "cut short"])
+def test_a_folder_that_lacks_a_shard_or_has_half_of_one_is_named(damage, tmp_path, monkeypatch):
+    keys = tfds_source.KEYS["nsynth"]
+    made = OwnNsynth(data_dir=tmp_path / "tfds", file_format="array_record")
+    made.download_and_prepare()
+    damage(next(made.data_path.glob("*test.array_record*")))
+    with pytest.raises(DataError, match=rf"the TFDS folder {made.data_path} is damaged or incomplete .*: copy it whole, or remove it"):
+        prepared(OwnNsynth, keys, tmp_path, monkeypatch)
+
+
 def test_what_else_a_builder_needs_is_named(monkeypatch):
     monkeypatch.setattr(tfds_source, "_tensorflow_is_missing", lambda: False)
     with pytest.raises(ResourceError, match="TFDS builder of nsynth needs apache_beam, which is not installed"), tfds_source._tensorflow_for("nsynth"):

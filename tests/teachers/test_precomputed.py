@@ -163,6 +163,7 @@ def test_files_that_do_not_hold_what_they_should(tmp_path):
     np.savez(tmp_path / "other.npz", values=EMBEDDINGS)
     np.savez(tmp_path / "unequal.npz", ids=np.array(["a"]), embeddings=EMBEDDINGS)
     np.savez(tmp_path / "objects.npz", ids=np.array(["a", None], object), embeddings=EMBEDDINGS[:2])
+    np.savez(tmp_path / "single.npz", ids=np.array("a"), embeddings=np.array(1.0))
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     pyarrow.parquet.write_table(pyarrow.table({"id": ["a"], "vector": [[1.0]]}), tmp_path / "other.parquet")
     for name, message in {
@@ -170,6 +171,7 @@ def test_files_that_do_not_hold_what_they_should(tmp_path):
         "other.npz": "should hold the arrays ids",
         "unequal.npz": r"ids \(1,\) and embeddings \(3, 3, 4\): they must be equally many",
         "objects.npz": "should hold the arrays ids",
+        "single.npz": r"ids \(\) and embeddings \(\): they must be equally many, ids \[n\]",
         "broken.parquet": "should be a Parquet file with the columns id and embedding",
         "other.parquet": "should be a Parquet file with the columns id and embedding",
     }.items():
@@ -203,3 +205,33 @@ def test_archives_that_are_not_there_or_of_no_kind_are_refused(tmp_path):
         teachers.check("precomputed", "scene")
     with pytest.raises(ConfigError, match="a student's inputs must be made anew"):
         teachers.check_features("precomputed", modality="audio")
+
+
+def test_ids_in_bytes_are_text(tmp_path):
+    np.savez(tmp_path / "bytes.npz", ids=np.array([name.encode() for name in EXAMPLES]), embeddings=EMBEDDINGS)
+    table = pyarrow.table({"id": pyarrow.array([name.encode() for name in EXAMPLES], pyarrow.binary()), "embedding": EMBEDDINGS.tolist()})
+    pyarrow.parquet.write_table(table, tmp_path / "bytes.parquet")
+    for name in ("bytes.npz", "bytes.parquet"):
+        np.testing.assert_array_equal(build(tmp_path / name).embed(EXAMPLES), EMBEDDINGS)
+
+
+def _cut(file):
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        ("*train*array_record*", lambda file: file.unlink()),
+        ("*train*array_record*", _cut),
+        ("dataset_info.json", lambda file: file.write_text("{}")),
+        ("dataset_info.json", _cut),
+        ("features.json", lambda file: file.unlink()),
+    ],
+    ids=["no shard", "shard cut short", "empty description", "description cut short", "no features"],
+)
+def test_a_tfds_folder_that_is_damaged_or_incomplete_is_named(tmp_path, pattern, damage):
+    archive = write(tmp_path / "given", "tfds", named(EXAMPLES))
+    damage(next(archive.glob(pattern)))
+    with pytest.raises(DataError, match=rf"the TFDS folder {archive} is damaged or incomplete \(.+\): copy it whole, or remove it and prepare it anew"):
+        build(archive)
