@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 import optax
 import pytest
+from scipy.special import softmax
 
 from jaxkd import methods
 from jaxkd.config import default_config
@@ -13,6 +14,7 @@ from jaxkd.errors import ConfigError
 from jaxkd.losses import distance_correlation_loss, masked_bernoulli_cross_entropy
 from jaxkd.methods.method import Context
 from jaxkd.types import Batch, StudentOutputs
+from tests.dcor_oracle import dcor
 
 ROWS, FRAMES, WIDTH, DIM, LABELS = 12, 3, 8, 20, 4
 
@@ -69,6 +71,32 @@ def test_east_with_fitnet_trains_an_adapter_to_the_raw_embedding():
     adapter = params["adapter"]
     adapted = outputs.features.mean(axis=1) @ adapter["kernel"] + adapter["bias"]
     assert float(terms["distance"]) == pytest.approx(float(np.mean((adapted - batch.embedding[:, 0]) ** 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "attention"])
+def test_total_of_compression_from_its_formula(kind):
+    """Labels of both heads by their masks alone; the teacher's head reads the mean over time of the compact embedding, whose frames differ."""
+    batch, outputs = _batch(), _outputs()
+    batch = batch._replace(embedding=np.random.default_rng(2).normal(size=(ROWS, FRAMES, DIM)).astype(np.float32))
+    method = _build("compressed", **{"compressed.weight": 0.7, "compressed.teacher_weight": 2.5, "compressed.transformation": kind})
+    params = method.auxiliary.init(jax.random.key(0), outputs, batch)["params"]
+    params["head"]["bias"] = jnp.arange(LABELS, dtype=jnp.float32)
+    terms, _ = _terms(method, outputs, batch, params)
+    layers = jax.tree.map(np.float64, params["transformation"])
+    compact, size = np.float64(batch.embedding) @ layers["output"]["kernel"], layers["output"]["kernel"].shape[1]
+    if kind == "attention":
+        query, key = (batch.embedding @ layers[name]["kernel"] for name in ("query", "key"))
+        compact = softmax(query @ key.swapaxes(1, 2) / np.sqrt(size), axis=-1) @ compact
+
+    def entropy(logits):
+        return np.mean((np.logaddexp(0, logits) - batch.labels * logits)[batch.label_mask])
+
+    label = entropy(np.float64(outputs.logits))
+    teacher = entropy(compact.mean(axis=1) @ np.float64(params["head"]["kernel"]) + np.arange(LABELS))
+    distance = 1 - dcor.distance_correlation_sqr(np.float64(outputs.features).mean(axis=1), compact.mean(axis=1))
+    expected = {"label_loss": label, "distance": distance, "teacher_loss": teacher, "student_loss": 0.3 * label + 0.7 * distance}
+    expected["loss"] = expected["student_loss"] + 2.5 * teacher
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("distance", ["distance_correlation", "fitnet"])
