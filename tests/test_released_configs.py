@@ -9,6 +9,7 @@ from jaxkd.errors import ConfigError
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC
 from jaxkd.methods.method import Context
 from jaxkd.teachers.precomputed import PrecomputedTeacher
+from jaxkd.training.other_data import load_other
 from jaxkd.training.probe_solver import probe_recipe
 from jaxkd.types import Batch, StudentOutputs
 from tests.data.released import write_magnatagatune, write_openmic
@@ -123,6 +124,30 @@ def test_the_kd_row_weighs_labels_and_teacher_as_the_paper_does(name, weight):
     losses = method.losses(StudentOutputs(student, student[:, None], ()), None, batch, None)
     label = np.mean(np.log1p(np.exp(np.float64([-0.3, -1.2, -2.0]))))
     assert losses["loss"] == pytest.approx((1 - weight) * label + weight * 0.6555263, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "other", "seconds", "rate"), [("openmic", "magnatagatune", 29.124, 32_000), ("magnatagatune", "openmic", 10.0, 16_000)])
+def test_a_student_of_one_set_is_tested_on_the_other_at_its_own_rate(name, other, seconds, rate, tiny_dataset, tmp_path):
+    """As the README has it; the classes that both have by name stand for each other."""
+    for released in (name, other):
+        WRITE[released](tmp_path / released, tiny_dataset)
+    config = config_of(name, tmp_path / name, "teacher=passt")
+    config.other.update({"source": other, "folder": str(tmp_path / other), "clip_seconds": seconds, "archives": (str(tmp_path / name),)})
+    pipeline.check(config)
+    config.data.clip_seconds = config.other.clip_seconds = 3.0
+    dataset = prepare(config.data, tmp_path / "cache")
+    theirs = load_other(config, dataset, tmp_path / "cache")
+    own = theirs.fully_labelled
+    shared = [place for place, label in enumerate(dataset.classes) if label in own.classes]
+    ids = theirs.splits["test"]
+    assert (theirs.sample_rate, theirs.input_shape, theirs.classes) == (rate, dataset.input_shape, dataset.classes)
+    assert len(shared) > 2 and set(np.flatnonzero(theirs.label_mask(ids).any(axis=0))) <= set(shared)
+    for place in shared:
+        column = own.classes.index(dataset.classes[place])
+        np.testing.assert_array_equal(theirs.label_mask(ids)[:, place], own.label_mask(ids)[:, column])
+        known = own.label_mask(ids)[:, column]
+        np.testing.assert_array_equal(theirs.labels(ids)[known, place], own.labels(ids)[known, column])
 
 
 @pytest.mark.parametrize("name", ["openmic", "magnatagatune"])
