@@ -1,6 +1,6 @@
 """How many labels does a distilled student save? mAP at 25, 50, 75 and 100 % of the labels of the audio task; the other clips become unlabelled.
 
-Command: python -m benchmarks.audio_labels --workdir=runs/audio_grid   (2 cores: three hours, 2 GB of memory; 36 runs of 3 to 7 minutes; resumable)
+Command: python -m benchmarks.audio_labels --workdir=runs/audio_grid   (2 cores: three hours, 2 GB of memory; 36 runs of 2 to 7 minutes; resumable)
 
 The clips that keep their labels at 25 % are among those at 50 %, and so on. In the workdir of benchmarks.audio_grid the runs on all labels are shared with
 it. Prints mean, spread and the paired difference from labels alone at the same share, and one JSON line; the table goes to

@@ -21,7 +21,7 @@ CAUTION = (
     "Brackets: the 95 % interval, paired by clip and by seed, from 1,000 resamples, so that a bound within 0.002 of zero may fall on either side; a star: it "
     "leaves zero out. With few seeds what training adds to the spread is underestimated, and nothing is corrected for the number of comparisons."
 )
-MINUS = "A row whose name ends like that of a row of east, baseline or compressed is compared with that one."
+MINUS = "A row whose name ends like that of another row of east, baseline or compressed is compared with that one."
 
 
 def grid_config(grid: str, *, runlocal: bool = False, seeds: int | None = None) -> Any:
@@ -101,10 +101,11 @@ def figures(rows: list[dict[str, Any]], pivot: str) -> list[Figure]:
 
 
 def _minus(row: str, versus: dict[str, Any]) -> dict[str, Any]:
-    """What a row is above each of PIVOTS, or above the pivot with the same ending where the grid has that: `compressed_aisfx` above `east_aisfx`."""
-    ending = next((row.removeprefix(method) for method in ("probe", *PIVOTS) if row.startswith(method)), "")
-    same = {pivot: f"{pivot}{ending}" for pivot in PIVOTS}
-    return {pivot: versus.get(same[pivot] if same[pivot] in versus else pivot) for pivot in PIVOTS}
+    """What a row is above each of PIVOTS, or above the pivot with the longest ending that the grid has: `compressed_pca_aisfx` above `east_aisfx`."""
+    words = row.split("_")
+    endings = ["_".join(["", *words[start:]]) for start in range(1, len(words))]
+    same = {pivot: next((pivot + ending for ending in endings if pivot + ending in versus), pivot) for pivot in PIVOTS}
+    return {pivot: versus.get(name) for pivot, name in same.items()}
 
 
 def _document(name: str, common: dict[str, Any], diagnostics: dict[str, dict[str, float]], rows: list[dict[str, Any]]) -> Document:

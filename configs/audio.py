@@ -22,9 +22,9 @@ are taught by it; in the comparison probe and compressed_frozen keep to the froz
 probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far below that probe.
 
 String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
-the rows of a comparison: compression (what the teacher's embedding must go through before it teaches), transformations (every kind of it but attention, since
-these teachers give one frame for 3 s), training (the ways to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids
-share the runs of one workdir; a run takes 3 to 11 minutes on one core.
+the rows of a comparison: compression (what the teacher's embedding must go through before it teaches, and how that is trained), ablation (the same with each
+teacher), transformations (every kind of it but attention, since these teachers give one frame for 3 s), training (every way to train it), teachers (raw
+against compressed for each teacher), labels (fewer of them). Grids share the runs of one workdir; a run takes 2 to 11 minutes on one core.
 """
 
 import ml_collections
@@ -38,6 +38,7 @@ WITH_CLASSIFIER = "teacher baseline kd east east_kd compressed embedding_distill
 OTHER_TEACHERS = ("MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
 LABEL_SHARES = (0.25, 0.5, 0.75)
 METHODS = ("probe", "baseline", "east", "compressed")
+TAUGHT = ("probe", "east", "compressed")
 KINDS = ("random", "pca", "mlp", "linear_norm")
 TRAININGS = {
     "joint_gradient": "compressed.stop_gradient=False",
@@ -60,17 +61,28 @@ def _transformed(*names: str) -> tuple[str, ...]:
     return tuple(f"compressed_{name} = compressed {COMPRESSED[name]}" for name in names)
 
 
+def _with_teacher(teacher: str, *rows: str) -> tuple[str, ...]:
+    """Rows, methods or variants, with another teacher: "compressed_pca" becomes "compressed_pca_aisfx"."""
+    parts = [row.split(" = ") if " = " in row else (row, row) for row in rows]
+    return tuple(f"{name}_{teacher} = {settings} teacher.name={teacher} teacher.embedding={embedding_of(teacher)}" for name, settings in parts)
+
+
+ABLATION = _transformed("mlp", "random", "pca", "joint_gradient", "staged")
+"""What embedding compression is varied in: its transformation, which gradients it gets, and when it is trained."""
+
+
 GRIDS = {
-    "compression": {"methods": METHODS, "variants": _transformed("mlp", "random", "pca"), "seeds": (0, 1, 2, 3, 4)},
+    "compression": {"methods": METHODS, "variants": ABLATION, "seeds": (0, 1, 2, 3, 4)},
+    "ablation": {
+        "methods": METHODS,
+        "variants": ABLATION + tuple(row for teacher in OTHER_TEACHERS for row in _with_teacher(teacher, *TAUGHT, *ABLATION)),
+        "seeds": (0, 1, 2),
+    },
     "transformations": {"methods": METHODS, "variants": _transformed(*KINDS), "seeds": (0, 1, 2)},
     "training": {"methods": METHODS, "variants": _transformed(*TRAININGS), "seeds": (0, 1, 2)},
     "teachers": {
         "methods": METHODS,
-        "variants": tuple(
-            f"{method}_{teacher} = {method} teacher.name={teacher} teacher.embedding={embedding_of(teacher)}"
-            for teacher in OTHER_TEACHERS
-            for method in ("probe", "east", "compressed")
-        ),
+        "variants": tuple(row for teacher in OTHER_TEACHERS for row in _with_teacher(teacher, *TAUGHT)),
         "seeds": (0, 1, 2),
     },
     "labels": {

@@ -11,11 +11,27 @@ from jaxkd.errors import ConfigError
 from tests.small import load_config
 from tests.test_config import frames_of
 
+GRIDS = ("compression", "ablation", "transformations", "training", "teachers", "labels")
+
 
 def test_grids_have_the_settings_that_were_chosen_for_their_rows():
-    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in ("compression", "transformations", "training", "teachers", "labels")}
+    settings = {grid: load_config("audio", f"grid={grid}").compare.settings for grid in GRIDS}
     pca = "compressed_pca compressed.weight=0.8"
-    assert settings == {"compression": (pca,), "transformations": (pca,), "training": (), "teachers": (), "labels": ()}
+    assert settings == {"compression": (pca,), "ablation": (pca,), "transformations": (pca,), "training": (), "teachers": (), "labels": ()}
+
+
+def test_the_ablation_has_every_variation_of_compression_with_every_teacher():
+    config = load_config("audio", "grid=ablation")
+    kinds = "east compressed mlp random pca joint_gradient staged".split()
+    found = set()
+    for row in members.rows(config):
+        own = members.member(config, row, 0)
+        varied = own.compressed.transformation, "joint_gradient" if not own.compressed.stop_gradient else own.compressed.training
+        kind = next((name for name in varied if name in kinds), own.method)
+        found.add((kind, own.teacher.name))
+    assert found == {("baseline", "MTT_musicnn")} | {
+        (kind, teacher) for kind in ("probe", *kinds) for teacher in ("MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
+    }
 
 
 def test_members_of_a_comparison_have_the_settings_of_their_method_then_of_their_variant():
@@ -52,7 +68,7 @@ def test_bad_settings_of_a_variant(pair, message):
 
 
 @pytest.mark.parametrize("size", ["", ",runlocal"])
-@pytest.mark.parametrize("grid", ["compression", "transformations", "training", "teachers", "labels"])
+@pytest.mark.parametrize("grid", GRIDS)
 def test_every_row_of_every_grid_is_a_valid_run_of_its_own(grid, size):
     config = load_config("audio", f"grid={grid}{size}")
     pipeline.check(config)
