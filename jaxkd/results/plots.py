@@ -94,13 +94,16 @@ def training_curves(curves: Curves) -> Figure:
 
 @_styled
 def distance_curves(curves: Curves) -> Figure | None:
-    """The distance between features and embedding over the steps, train and valid; None if the run logged no distance."""
+    """The distance between features and embedding over the steps, train and valid, and what they share on valid; None if the run logged no distance."""
     series = [(f"{split} {name}", line) for split in ("train", "valid") for name, line in sorted(curves.get(split, {}).items()) if "distance" in name]
     if not series:
         return None
-    figure, (axes,) = _figure(9.0, 3.2, 1, 1)
-    _lines(axes, series)
-    _label(axes, "Distance to the teacher's embedding", "step", "distance")
+    figure, (left, right) = _figure(9.0, 3.2, 1, 2)
+    shared = [pair for pair in series if "distance_correlation" in pair[0]]
+    _lines(left, [pair for pair in series if pair not in shared])
+    _label(left, "Distance to the teacher's embedding", "step", "distance")
+    _lines(right, shared)
+    _label(right, "Bias-corrected distance correlation", "step", "squared")
     return figure
 
 

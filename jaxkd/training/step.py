@@ -9,6 +9,7 @@ import optax
 
 from jaxkd.data.loader import TrainBatch
 from jaxkd.data.transforms import mixup
+from jaxkd.losses import distance_correlation_loss
 from jaxkd.methods.method import Method
 from jaxkd.parallel import row_keys
 from jaxkd.training.state import TrainState, stream_key
@@ -105,19 +106,35 @@ def _terms(
     method: Method, params: dict[str, Any], outputs: StudentOutputs, rows: Batch, memory: Any, key: jax.Array, axis_name: str | None
 ) -> tuple[dict[str, jax.Array], Any]:
     """The method's terms and its memory afterwards."""
-    auxiliary = None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs, rows)
+    auxiliary = _auxiliary(method, params, outputs, rows)
     if method.initial_memory is None:
         return method.losses(outputs, auxiliary, rows, axis_name), None
     return method.losses(outputs, auxiliary, rows, axis_name, memory=memory, key=key)
 
 
+def _auxiliary(method: Method, params: dict[str, Any], outputs: StudentOutputs, rows: Batch) -> Any:
+    return None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs, rows)
+
+
 def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_name: str | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Logits of the K labels [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics."""
+    """Logits of the K labels [B, K] of the global batch and the method's terms on it, without augmentation and with running statistics.
+
+    With an embedding the terms have "distance_correlation_raw", the squared bias-corrected one of the student's features with it, both as means over time,
+    and "distance_correlation_compact", that with the compact embedding: unlike the distances they can be compared between batch sizes and widths.
+    """
     rows = batch._replace(inputs=experiment.transform(None, batch.inputs), embedding=experiment.normalisation(batch.embedding))
-    params = experiment.gather(state.params)
+    method, params = experiment.method, experiment.gather(state.params)
     outputs = experiment.student.apply({"params": params["student"], "batch_stats": state.batch_stats}, rows.inputs, train=False)
-    logits = experiment.method.label_logits(outputs.logits)
+    logits = method.label_logits(outputs.logits)
     if axis_name is not None:
         logits = jax.lax.all_gather(logits, axis_name, tiled=True)
-    key = stream_key(experiment.seed, "method")
-    return logits, _terms(experiment.method, params, outputs, rows, state.memory, key, axis_name)[0]
+    terms, _ = _terms(method, params, outputs, rows, state.memory, stream_key(experiment.seed, "method"), axis_name)
+    targets = {} if rows.embedding is None else {"raw": rows.embedding}
+    if method.compact is not None:
+        targets["compact"] = method.compact(_auxiliary(method, params, outputs, rows))
+    return logits, terms | {f"distance_correlation_{name}": _shared(outputs.features, target, rows.where, axis_name) for name, target in targets.items()}
+
+
+def _shared(features: jax.Array, target: Array, where: Array | None, axis_name: str | None) -> jax.Array:
+    means = (jnp.mean(side, axis=1, keepdims=True) for side in (features, target))
+    return 1 - distance_correlation_loss(*means, bias_corrected=True, where=where, axis_name=axis_name)

@@ -23,6 +23,7 @@ from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.state import initial_state
 from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
 from jaxkd.types import Batch, StudentOutputs
+from tests.dcor_oracle import dcor
 from tests.small import text_config
 
 ROWS, INPUTS, WIDTH, DIM, LABELS, STEPS = 8, 5, 4, 6, 3, 6
@@ -254,3 +255,17 @@ def test_staged_training_and_a_plateau_are_refused():
     config.update_from_flattened_dict({"compressed.training": "staged", "training.schedule": "plateau"})
     with pytest.raises(ConfigError, match=r"watches one loss, but compressed\.training='staged' has two in turn"):
         pipeline.check(config)
+
+
+def test_validation_logs_what_the_features_share_with_either_embedding():
+    """dcor on the rows that count and their means over time; the embedding has two frames, the features have one."""
+    _, experiment, state = _experiment()
+    batch = _batch(1)
+    batch = batch._replace(embedding=np.concatenate([batch.embedding, _batch(2).embedding], axis=1), where=np.arange(ROWS) < ROWS - 2)
+    terms = jax.jit(functools.partial(eval_step, experiment))(state, batch)[1]
+    variables = {"params": state.params["student"], "batch_stats": state.batch_stats}
+    outputs = experiment.student.apply(variables, batch.inputs, train=False)
+    compact = experiment.method.compact(experiment.method.auxiliary.apply({"params": state.params["auxiliary"]}, outputs, batch))
+    for name, target in (("raw", batch.embedding), ("compact", compact)):
+        sides = (np.asarray(side, np.float64).mean(axis=1)[batch.where] for side in (outputs.features, target))
+        assert float(terms[f"distance_correlation_{name}"]) == pytest.approx(dcor.u_distance_correlation_sqr(*sides), abs=1e-5)
