@@ -64,8 +64,8 @@ def write_results(config: Any, report: dict[str, Any], workdir: Path, name: str,
     common |= {
         "config": f"configs/audio.py, fingerprint {fingerprint(config)}",
         "machine": common["machine"] | {"platform": environment["platform"], "python": environment["python"]},
-        "versions": environment["versions"] | {SOURCE: _distinct(run["versions"].get(SOURCE) for run in begun)},
-        "runs begun on": _distinct(run.get("date") for run in begun),
+        "versions": environment["versions"] | {SOURCE: distinct(run["versions"].get(SOURCE) for run in begun)},
+        "runs begun on": distinct(run.get("date") for run in begun),
         "clips": report["clips"],
         "seeds": list(config.compare.seeds),
         "variants": list(config.compare.variants),
@@ -86,7 +86,7 @@ def _mean_diagnostics(found: dict[tuple[str, int], dict[str, Any]]) -> dict[str,
     return {row: {name: sum(values) / len(values) for name, values in names.items()} for row, names in of_rows.items()}
 
 
-def _distinct(values: Iterable[str | None]) -> list[str]:
+def distinct(values: Iterable[str | None]) -> list[str]:
     """What the runs of a table say of themselves, each once, in order; runs that were begun before that was kept say "not kept"."""
     return sorted({NOT_KEPT if value is None else value for value in values})
 
