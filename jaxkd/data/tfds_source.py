@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
@@ -131,6 +132,11 @@ def _builder(name: str, data_dir: str) -> Any:
         hint = f" Builders that need TensorFlow are not found while it is missing: {INSTALL}." if _tensorflow_is_missing() else ""
         raise ConfigError(
             f"data.tfds_name={name}: TFDS has no such data set, neither as a builder nor prepared in its folder. Check the spelling.{hint}"
+        ) from error
+    except ParseError as error:
+        raise DataError(
+            f"data.tfds_name={name}: the dataset_info.json of its folder cannot be read ({str(error).splitlines()[0]}): copy the folder whole, or remove it "
+            "and prepare it anew."
         ) from error
     except (ValueError, AssertionError) as error:
         raise ConfigError(
