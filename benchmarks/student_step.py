@@ -26,12 +26,12 @@ from benchmarks.pairs import by_turns, compared, parser, sides, timed, use_threa
 from benchmarks.record import Figure, add_out, keep, peer_versions
 from jaxkd import students
 from jaxkd.memory import keep_freed
+from jaxkd.models.attention import attention
 from jaxkd.models.batch_norm import BatchNorm
 from jaxkd.models.convolution import convolve
 from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.models.macs import count_macs, equations
 from jaxkd.models.pooling import max_pool
-from jaxkd.models.text_transformer import attention
 from jaxkd.results.document import Table, Text
 from jaxkd.xla_flags import convolve_on_all_cores
 
@@ -156,7 +156,7 @@ def differentiated(function: Callable[..., jax.Array], *arguments: Any, of_first
 def attention_part() -> Callable[[], Any]:
     """Attention to the tokens that are not padding."""
     rows, length = TOKENS[:2]
-    mask = jnp.arange(length) < length - jnp.arange(rows)[:, None] % 32
+    mask = jnp.arange(length) < length - jnp.arange(rows)[:, None, None] % 32
     return differentiated(lambda query, key, value: attention(query, key, value, mask), *(normal(*TOKENS) + place for place in range(3)))
 
 

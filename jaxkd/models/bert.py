@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError, DataError
+from jaxkd.models.attention import attention
 from jaxkd.models.dense import Dense
 from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 PAD_ID = 0
-MASKED_SCORE = -1e9
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_new": functools.partial(nn.gelu, approximate=True),
@@ -91,15 +91,14 @@ class _Layer(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, bias: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
         config = self.config
         batch, length, width = x.shape
         heads = config.num_attention_heads
         qkv = config.dense(3 * width, "qkv")(x).reshape(batch, length, 3, heads, width // heads)
+        dropout = Dropout(config.attention_probs_dropout_prob, self.axis_name)
         query, key, value = (qkv[:, :, i] for i in range(3))
-        scores = jnp.einsum("blhd,bmhd->bhlm", query, key) * (width // heads) ** -0.5 + bias
-        weights = Dropout(config.attention_probs_dropout_prob, self.axis_name)(nn.softmax(scores), train)
-        attended = jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(batch, length, width)
+        attended = attention(query, key, value, mask, lambda weights: dropout(weights, train)).reshape(x.shape)
         x = config.norm("attention_norm")(x + Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "attention_output")(attended), train))
         inner = ACTIVATIONS[config.hidden_act](config.dense(config.intermediate_size, "intermediate")(x))
         return config.norm("output_norm")(x + Dropout(config.hidden_dropout_prob, self.axis_name)(config.dense(width, "output")(inner), train))
@@ -141,12 +140,12 @@ class BertEncoder(nn.Module):
             raise ConfigError(f"num_attention_heads is {config.num_attention_heads}, but must divide hidden_size {config.hidden_size}.")
         if tokens.shape[1] > config.max_position_embeddings:
             raise DataError(f"sequences of {tokens.shape[1]} tokens are longer than the encoder's {config.max_position_embeddings} positions: truncate them.")
-        bias = jnp.where(tokens != PAD_ID, 0.0, MASKED_SCORE)[:, None, None, :]
+        mask = (tokens != PAD_ID)[:, None]
         hidden = [_Embeddings(config, self.axis_name, name="embeddings")(tokens, train)]
         shared = _Layer(config, self.axis_name, name="layer") if config.shared_layers else None
         for number in range(config.num_hidden_layers):
             layer = shared or _Layer(config, self.axis_name, name=f"layer_{number}")
-            hidden.append(layer(hidden[-1], bias, train))
+            hidden.append(layer(hidden[-1], mask, train))
         pooled = nn.tanh(config.dense(config.hidden_size, "pooler")(hidden[-1][:, 0])) if self.pooler else None
         return tuple(hidden), pooled
 

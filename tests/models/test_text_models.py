@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from scipy.signal import correlate
 from scipy.special import erf, softmax
 from sklearn import datasets
@@ -19,7 +18,7 @@ from jaxkd.models.bag_of_embeddings import BagOfEmbeddings
 from jaxkd.models.bag_of_words import BagOfWords, sublinear_frequencies
 from jaxkd.models.mlp import MLP
 from jaxkd.models.text_cnn import TextCNN
-from jaxkd.models.text_transformer import TextTransformer, attention
+from jaxkd.models.text_transformer import TextTransformer
 
 DESCRIPTIONS = [getattr(datasets, f"load_{name}")().DESCR for name in ("iris", "wine", "breast_cancer")]
 VECTORISER = CountVectorizer(token_pattern=r"(?u)\w+")
@@ -224,27 +223,6 @@ def test_cnn_is_the_largest_correlation_of_each_filter():
             values = [correlate(padded, kernel[:, :, out], mode="valid")[:, 0] + bias[out] for out in range(5)]
             expected += [max(value.max(), 0) for value in values]
     np.testing.assert_allclose(features, np.reshape(expected, (20, 15)), rtol=1e-5, atol=1e-5)
-
-
-def test_attention_is_that_of_flax():
-    query, key, value, cotangent = (2 * jax.random.normal(jax.random.key(seed), (2, 12, 4, 8)) for seed in range(4))
-    mask = jnp.arange(12) < jnp.array([[12], [5]])
-
-    def outputs_and_gradients(function):
-        outputs, vjp = jax.vjp(function, query, key, value)
-        return outputs, *vjp(cotangent)
-
-    ours = jax.jit(lambda: outputs_and_gradients(lambda *x: attention(*x, mask)))()
-    expected = jax.jit(lambda: outputs_and_gradients(lambda *x: nn.dot_product_attention(*x, mask=mask[:, None, None])))()
-    for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
-
-
-def test_attention_of_extreme_scores_is_finite():
-    query = jnp.full((1, 6, 1, 4), 1e4)
-    ours, vjp = jax.vjp(lambda q: attention(q, q, q, jnp.arange(6)[None] < 3), query)
-    np.testing.assert_allclose(ours, query, rtol=1e-6)
-    assert np.isfinite(vjp(query)[0]).all()
 
 
 def _layer_norm(x, parameters):
