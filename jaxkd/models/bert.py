@@ -1,6 +1,5 @@
 """BERT (arXiv 1810.04805) and ALBERT (arXiv 1909.11942) encoders, and a classifier of token sequences on top of them."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +15,16 @@ from jaxkd.models.dropout import Dropout
 from jaxkd.types import StudentOutputs
 
 PAD_ID = 0
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The input times the normal distribution function of it (arXiv 1606.08415), by erf: on a CPU JAX's own, by erfc, takes more than twice the time."""
+    return x * (jax.lax.erf(x * 0.5**0.5) + 1) / 2
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
-    "gelu_new": functools.partial(nn.gelu, approximate=True),
+    "gelu": gelu,
+    "gelu_new": nn.gelu,
     "relu": nn.relu,
 }
 POOLINGS = ("mean", "cls", "pooler")

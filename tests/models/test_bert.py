@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import ndtr
+from scipy.stats import norm
 
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.models import bert
@@ -57,6 +59,13 @@ def test_classifier_agrees_with_transformers(stored):
     tokens = ORACLES[f"{model}/tokens"]
     params = {"encoder": convert(tensors, config), "head": {"kernel": tensors["classifier.weight"].T, "bias": tensors["classifier.bias"]}}
     np.testing.assert_allclose(network.apply({"params": params}, tokens, train=False).logits, ORACLES[f"{model}/logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_gelu_is_that_of_scipy():
+    x = np.linspace(-12, 12, 4001)
+    values, vjp = jax.vjp(bert.gelu, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(values, x * ndtr(x), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(vjp(jnp.ones(4001))[0], ndtr(x) + x * norm.pdf(x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
