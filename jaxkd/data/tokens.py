@@ -1,7 +1,7 @@
 """A text data set as token ids: tokenised once, kept in the cache, read by example id in batches of few lengths."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from jaxkd.together import exclusive_to_job, failing_together
 SCHEMA = 1
 ENCODE_TEXTS = 512
 SHORTEST_BUCKET = 16
-PACKED_WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-TOKENS_AT_ONCE = 2048
 
 
 def buckets(max_tokens: int) -> tuple[int, ...]:
@@ -39,34 +37,6 @@ def pad_tokens(rows: Sequence[np.ndarray], max_tokens: int) -> np.ndarray:
     for place, row in enumerate(rows):
         padded[place, : len(row)] = row
     return padded
-
-
-def pack(rows: Sequence[np.ndarray], *, max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Groups of sequences of like length, in few shapes: for each of PACKED_WIDTHS one number of rows, about TOKENS_AT_ONCE tokens.
-
-    What is left over at one length goes on to the next, so that only the last group has rows of padding alone.
-
-    Args:
-      rows: token ids, each int32 [L] with L <= `max_tokens`.
-      max_tokens: the longest width.
-
-    Yields:
-      The rows' places in the list, int [n], and their tokens, int32 [rows, width] with rows >= n, 0 = padding.
-    """
-    lengths = np.array([len(row) for row in rows])
-    order = np.argsort(lengths, kind="stable")
-    widths = [width for width in PACKED_WIDTHS if width < max_tokens] + [max_tokens]
-    start = 0
-    for width in widths:
-        size = max(1, TOKENS_AT_ONCE // width)
-        fitting = int(np.count_nonzero(lengths <= width))
-        while fitting - start >= size or start < fitting == len(rows):
-            places = order[start : min(start + size, fitting)]
-            tokens = np.zeros((size, width), np.int32)
-            for row, place in zip(tokens, places, strict=False):
-                row[: lengths[place]] = rows[place]
-            yield places, tokens
-            start += len(places)
 
 
 class TokenView:

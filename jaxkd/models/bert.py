@@ -80,14 +80,14 @@ class _Embeddings(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, tokens: jax.Array, places: jax.Array | slice, train: bool) -> jax.Array:
         config = self.config
         width = config.embedding_size or config.hidden_size
         init = nn.initializers.normal(config.initializer_range)
         words = self.param("word", init, (config.vocab_size, width))
         positions = self.param("position", init, (config.max_position_embeddings, width))
         segments = self.param("segment", init, (config.type_vocab_size, width))
-        x = config.norm("norm")(words[tokens] + (positions[: tokens.shape[1]] + segments[0]))
+        x = config.norm("norm")(words[tokens] + (positions[places] + segments[0]))
         x = Dropout(config.hidden_dropout_prob, self.axis_name)(x, train)
         return x if config.embedding_size is None else config.dense(config.hidden_size, "projection")(x)
 
@@ -124,36 +124,54 @@ class BertEncoder(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, train: bool) -> tuple[tuple[jax.Array, ...], jax.Array | None]:
+    def __call__(self, tokens: jax.Array, lengths: jax.Array | None = None, *, train: bool) -> tuple[tuple[jax.Array, ...], jax.Array | None]:
         """Maps tokens to hidden states.
 
         Args:
           tokens: int32 [B, L], 0 = padding.
+          lengths: of rows that each hold several texts one after the other, the tokens of each text, int32 [B, S], 0 = no further text; every text has the
+            hidden states that it would have in a row of its own. None: one text a row.
           train: whether dropout is on; it needs an rng named "dropout".
 
         Returns:
           The hidden states after the embeddings and after each layer, each float32 [B, L, D] (meaningless at padding), and the pooled
-          first token float32 [B, D], or None without pooler.
+          first token of each row float32 [B, D], or None without pooler.
 
         Raises:
           ConfigError: the activation is unknown, or the heads do not divide the width.
-          DataError: the sequences are longer than the encoder's positions.
+          DataError: sequences of one text a row are longer than the encoder's positions; the texts of packed rows must not be.
         """
         config = self.config
         if config.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act is {config.hidden_act!r}, but must be one of {', '.join(ACTIVATIONS)}.")
         if config.hidden_size % config.num_attention_heads:
             raise ConfigError(f"num_attention_heads is {config.num_attention_heads}, but must divide hidden_size {config.hidden_size}.")
-        if tokens.shape[1] > config.max_position_embeddings:
-            raise DataError(f"sequences of {tokens.shape[1]} tokens are longer than the encoder's {config.max_position_embeddings} positions: truncate them.")
-        mask = (tokens != PAD_ID)[:, None]
-        hidden = [_Embeddings(config, self.axis_name, name="embeddings")(tokens, train)]
+        length = tokens.shape[1]
+        if lengths is None:
+            if length > config.max_position_embeddings:
+                raise DataError(f"sequences of {length} tokens are longer than the encoder's {config.max_position_embeddings} positions: truncate them.")
+            places, mask = slice(length), (tokens != PAD_ID)[:, None]
+        else:
+            texts = texts_of_tokens(lengths, length)
+            places = jnp.arange(length) - jnp.take_along_axis(starts_of_texts(lengths), texts, axis=1, mode="clip")
+            mask = texts[:, :, None] == texts[:, None]
+        hidden = [_Embeddings(config, self.axis_name, name="embeddings")(tokens, places, train)]
         shared = _Layer(config, self.axis_name, name="layer") if config.shared_layers else None
         for number in range(config.num_hidden_layers):
             layer = shared or _Layer(config, self.axis_name, name=f"layer_{number}")
             hidden.append(layer(hidden[-1], mask, train))
         pooled = nn.tanh(config.dense(config.hidden_size, "pooler")(hidden[-1][:, 0])) if self.pooler else None
         return tuple(hidden), pooled
+
+
+def starts_of_texts(lengths: jax.Array) -> jax.Array:
+    """Where in its packed row each text starts: int32 [B, S] -> int32 [B, S]."""
+    return jnp.cumsum(lengths, axis=1) - lengths
+
+
+def texts_of_tokens(lengths: jax.Array, length: int) -> jax.Array:
+    """Which text of its packed row each token is of: int32 [B, S] -> int32 [B, L], 0 .. S - 1, and S at padding."""
+    return jnp.sum(jnp.arange(length)[:, None] >= jnp.cumsum(lengths, axis=1)[:, None], axis=2)
 
 
 def mean_over_tokens(hidden: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -189,7 +207,7 @@ class SentenceClassifier(nn.Module):
         """
         if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling is {self.pooling!r}, but must be one of {', '.join(POOLINGS)}.")
-        hidden, pooled = BertEncoder(self.config, pooler=self.pooling == "pooler", axis_name=self.axis_name, name="encoder")(inputs, train)
+        hidden, pooled = BertEncoder(self.config, pooler=self.pooling == "pooler", axis_name=self.axis_name, name="encoder")(inputs, train=train)
         taps = [mean_over_tokens(states, inputs) if self.pooling == "mean" else states[:, 0] for states in hidden[1:]]
         features = Dropout(self.dropout, self.axis_name)(taps[-1] if pooled is None else pooled, train)
         logits = self.config.dense(self.num_outputs, "head")(features)

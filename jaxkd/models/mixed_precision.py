@@ -36,15 +36,15 @@ class MixedPrecision:
         """The module's parameters and statistics, float32."""
         return self.module.init(key, inputs, train=train)
 
-    def apply(self, variables: Any, inputs: jax.Array, *, train: bool, **keywords: Any) -> Any:
+    def apply(self, variables: Any, *inputs: jax.Array, train: bool, **keywords: Any) -> Any:
         """The module's result with floats as float32; with `mutable` among the keywords of flax's `apply`, and the variables that it changed."""
         low = {**variables, "params": self._cast(variables["params"])}
 
-        def call(module: nn.Module, inputs: jax.Array) -> Any:
+        def call(module: nn.Module, *inputs: jax.Array) -> Any:
             with nn.intercept_methods(self._in_dtype):
-                return _floats_to(module(inputs, train=train), jnp.float32)  # type: ignore[operator]
+                return _floats_to(module(*inputs, train=train), jnp.float32)  # type: ignore[operator]
 
-        return nn.apply(call, self.module, mutable=keywords.pop("mutable", False))(low, inputs, **keywords)
+        return nn.apply(call, self.module, mutable=keywords.pop("mutable", False))(low, *inputs, **keywords)
 
     def _in_dtype(self, method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if context.method_name != "__call__":

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd.data.tokens import pack
+from jaxkd.data.packing import pack
 from jaxkd.files import sha256_json
-from jaxkd.models.bert import BertConfig, BertEncoder, mean_over_tokens
+from jaxkd.models.bert import BertConfig, BertEncoder, starts_of_texts, texts_of_tokens
 from jaxkd.models.frozen import computed_in
 from jaxkd.models.macs import count_macs
 from jaxkd.models.mixed_precision import MixedPrecision
@@ -88,24 +88,26 @@ class SentenceEncoder:
         self.described = encoder.described
         self.dim = encoder.config.hidden_size
         self.preprocessing = {"kind": "tokens", "tokenizer": encoder.tokenizer.fingerprint, "max_tokens": encoder.max_tokens, "encoder": encoder.fingerprint}
-        self._params = {key: value for key, value in encoder.params.items() if key != "pooler"}
+        self._params = jax.device_put({key: value for key, value in encoder.params.items() if key != "pooler"})
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
         self.preprocessing |= computed_in(compute_dtype)
         network = BertEncoder(encoder.config)
         self._network = network if compute_dtype == "float32" else MixedPrecision(network, compute_dtype)
         self._forward = jax.jit(self._embed)
 
-    def _embed(self, params: dict[str, Any], tokens: jax.Array) -> jax.Array:
+    def _embed(self, params: dict[str, Any], tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        """Packed rows int32 [B, L] and the lengths of their texts int32 [B, S] -> float32 [B, S, D]."""
         with jax.default_matmul_precision("highest"):
-            states, _ = self._network.apply({"params": params}, tokens, train=False)
+            states = self._network.apply({"params": params}, tokens, lengths, train=False)[0][-1]
             if self.embedding == "cls":
-                return states[-1][:, 0]
-            mean = mean_over_tokens(states[-1], tokens)
+                return jnp.take_along_axis(states, starts_of_texts(lengths)[..., None], axis=1, mode="clip")
+            own = jax.nn.one_hot(texts_of_tokens(lengths, tokens.shape[1]), lengths.shape[1])
+            mean = jnp.einsum("bls,bld->bsd", own, states) / jnp.maximum(lengths[..., None], 1)
             return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
 
     def macs_per_example(self, tokens: int) -> int:
         """Multiply-accumulates of the network for a text of `tokens` tokens."""
-        return count_macs(self._embed, self._params, jax.ShapeDtypeStruct((1, min(tokens, self.max_tokens)), jnp.int32))
+        return count_macs(self._embed, self._params, *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1, min(tokens, self.max_tokens)), (1, 1))))
 
     def macs_of(self, texts: list[str]) -> int:
         """Multiply-accumulates of the network for a text of their mean length."""
@@ -115,8 +117,8 @@ class SentenceEncoder:
         """Texts -> float32 [B, 1, D], in their order; a text of more than `max_tokens` tokens loses its end, which `tokenizer.truncated` counts."""
         rows = self.tokenizer.encode(texts, self.max_tokens)
         embedding = np.empty((len(texts), 1, self.dim), np.float32)
-        for places, tokens in pack(rows, max_tokens=self.max_tokens):
-            embedding[places, 0] = np.asarray(self._forward(self._params, tokens))[: len(places)]
+        for packed in pack(rows):
+            embedding[packed.places, 0] = np.asarray(self._forward(self._params, packed.tokens, packed.lengths))[packed.lengths > 0]
         return embedding
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxkd import config as configs
 from jaxkd import methods
-from jaxkd.data.tokens import pack
+from jaxkd.data.packing import by_length
 from jaxkd.data.views import Views
 from jaxkd.embeddings.blocks import id_blocks
 from jaxkd.errors import ArtefactError
@@ -75,7 +75,7 @@ class ClassifierTeacher:
     hop_seconds = 0.0
 
     def __init__(self, folder: Path, network: Any, prepared: Prepared, name: str, identity: dict[str, Any]):
-        self.variables, _ = load_student(folder)
+        self.variables = jax.device_put(load_student(folder)[0])
         self.training = training_cost(folder.parent)
         self.name, self.weight_hash, self.preprocessing = name, sha256_file(folder / "parameters.npz"), identity
         head = self.variables["params"]["head"]
@@ -95,11 +95,11 @@ class ClassifierTeacher:
         self._compiled = jax.jit(self._forward)
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the inputs -> float32 [B, T, D]; tokens are packed by length."""
+        """Rows of the inputs -> float32 [B, T, D]; tokens are batched by length."""
         if self._max_tokens is None:
             return np.asarray(self._compiled(self.variables, rows), np.float32)
         embedding = np.empty((len(rows), 1, self.dim), np.float32)
-        for places, tokens in pack([row[row > 0] for row in rows], max_tokens=self._max_tokens):
+        for places, tokens in by_length([row[row > 0] for row in rows], max_tokens=self._max_tokens):
             embedding[places] = np.asarray(self._compiled(self.variables, tokens))[: len(places)]
         return embedding
 

@@ -53,6 +53,25 @@ def test_hidden_states_agree_with_transformers(stored):
         np.testing.assert_allclose(states, ORACLES[f"{model}/hidden_{number}"], rtol=1e-5, atol=1e-5, err_msg=str(number))
 
 
+def test_hidden_states_of_packed_rows_agree_with_transformers(stored):
+    """The four rows of the oracle, of 16, 9, 5 and 2 tokens, in three: each has the states of its own row, whatever stands beside it. A fourth is empty."""
+    model, config, tensors = stored
+    rows = [row[row > 0] for row in ORACLES[f"{model}/tokens"]]
+    layout = [(0,), (3, 1), (2,)]
+    tokens, lengths = np.full((4, 16), 7, np.int32), np.zeros((4, 4), np.int32)
+    for number, texts in enumerate(layout):
+        joined = np.concatenate([rows[text] for text in texts])
+        tokens[number, : len(joined)] = joined
+        lengths[number, : len(texts)] = [len(rows[text]) for text in texts]
+    hidden, _ = BertEncoder(config).apply({"params": convert(tensors, config)}, tokens, lengths, train=False)
+    for number, states in enumerate(hidden):
+        expected = ORACLES[f"{model}/hidden_{number}"]
+        assert np.isfinite(states).all()
+        for row, texts in zip(states, layout, strict=False):
+            together = np.concatenate([expected[text, : len(rows[text])] for text in texts])
+            np.testing.assert_allclose(row[: len(together)], together, rtol=1e-5, atol=1e-5, err_msg=str(number))
+
+
 def test_classifier_agrees_with_transformers(stored):
     model, config, tensors = stored
     network = SentenceClassifier(config, 3, pooling="pooler")
