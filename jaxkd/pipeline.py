@@ -16,6 +16,7 @@ from jaxkd.files import as_json, read_json, write_json
 from jaxkd.hosts import all_true, index, own_folder
 from jaxkd.plugins import check_name
 from jaxkd.together import stopping_together
+from jaxkd.training.interrupt import MeetingGuard
 from jaxkd.validation import validate
 from jaxkd.workdir import claim, claim_inputs, start_jax, timed
 
@@ -236,8 +237,7 @@ def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
     }
     written = write_report(workdir, summary)
     if show:
-        print(screen_table(written))
-        print(f"Report: {workdir / 'report.html'}, report.md, report.json")
+        print(screen_table(written), f"Report: {workdir / 'report.html'}, report.md, report.json", sep="\n")
     return written
 
 
@@ -286,10 +286,10 @@ def _run_stages(config: Any, workdir: Path, cache_dir: Path, prepared: "Prepared
         with timed(workdir, "train"):
             train_student(config, workdir, prepared)
     if mode in ("run", "evaluate") and not all_true((workdir / "evaluation.json").exists()):
-        from jaxkd.results.evaluation import evaluate
+        with timed(workdir, "evaluate"), MeetingGuard() as guard:
+            from jaxkd.results.evaluation import evaluate
 
-        with timed(workdir, "evaluate"):
-            write_json(workdir / "evaluation.json", evaluate(config, workdir, cache_dir, prepared))
+            write_json(workdir / "evaluation.json", evaluate(config, workdir, cache_dir, prepared, guard))
 
 
 def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:

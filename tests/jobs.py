@@ -5,7 +5,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.small import user_environment
 
@@ -96,7 +98,12 @@ def until_it_trains(workdir: Path, job: list[Process]) -> None:
 
 def until_there_is(file: Path, job: list[Process]) -> None:
     """Returns once a job has written the file, or something into it."""
+    until(lambda: file.exists() and file.stat().st_size, job)
+
+
+def until(so: Callable[[], Any], job: list[Process]) -> None:
+    """Returns once something is so, while a job runs."""
     deadline = time.monotonic() + 300
-    while not (file.exists() and file.stat().st_size):
+    while not so():
         assert time.monotonic() < deadline and all(process.popen.poll() is None for process in job), job[0].said.read_text()
         time.sleep(0.05)

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.jobs import LONG, LOST_WITHIN_S, OWN_DISK, ROOT, TEXT, Process, ended, host_folder, start_job, until_it_trains, until_there_is
+from jaxkd.data.dataset import Dataset
+from jaxkd.embeddings import embed_dataset
+from tests import waiting_teacher
+from tests.jobs import LONG, LOST_WITHIN_S, OWN_DISK, QUICK, ROOT, TEXT, Process, ended, host_folder, start_job, until, until_it_trains, until_there_is
 from tests.small import parameters, require_equal_students
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -102,6 +105,45 @@ def test_processes_with_different_numbers_of_devices_all_end_and_say_so(tmp_path
     job = start_job(tmp_path / "run", *TEXT, devices_of_one={1: 3})
     for said in ended(job, 2, 2):
         assert "process 0 has 1, process 1 has 3" in said
+
+
+@pytest.mark.slow
+def test_a_job_that_is_told_to_end_while_it_embeds_and_while_it_evaluates_goes_on(cache_dir, tmp_path, monkeypatch):
+    cache, workdir, wait = tmp_path / "cache", tmp_path / "run", tmp_path / "wait"
+    _share(cache_dir, cache, "compiled")
+    monkeypatch.setenv(waiting_teacher.FILE, str(wait))
+    settings = {"data.unlabelled": 0, "data.valid": 100, "data.test": 100, "data.views": 1, "training.steps": 4, "training.eval_every_steps": 2}
+    settings |= {"teacher.name": "tests.waiting_teacher:build", "teacher.classifier": "none", "student.features": "tests.waiting_teacher:build"}
+    settings["store.shard_rows"] = 16
+    config = "--config=configs/image.py:data=digits_bin,method=baseline,student=linear,runlocal"
+    command = (config, QUICK, *(f"--config.{name}={value}" for name, value in settings.items()), f"--cache_dir={cache}")
+
+    def told(job: list[Process], process: int) -> None:
+        job[process].popen.send_signal(signal.SIGTERM)
+        for said in ended(job, 143, 143):
+            assert "finished stages are kept; the same command goes on from there" in said
+
+    wait.touch()
+    job = start_job(workdir, *command)
+    until(lambda: all([*cache.glob(f"stores/rows-*/part-{process}-of-2/shard-*.npy")] for process in range(2)), job)
+    told(job, 0)
+    assert len([*cache.glob("stores/rows-*/part-*/shard-*.npy")]) == 2
+    wait.unlink()
+    job = start_job(workdir, *command)
+    until(lambda: [*cache.glob("stores/rows-*/manifest.json")], job)
+    wait.touch()
+    until(lambda: [*(workdir / "processes" / "1" / "predictions").glob("*.npz")], job)
+    told(job, 1)
+    assert (workdir / "student").exists() and not [*workdir.rglob("evaluation.json")]
+    wait.unlink()
+    ended(start_job(workdir, *command), 0, 0)
+    ours, theirs = (json.loads((folder / "evaluation.json").read_text())["results"] for folder in (workdir, workdir / "processes" / "1"))
+    assert ours == theirs == json.loads((workdir / "report.json").read_text())["results"]
+    (store,) = cache.glob("stores/rows-*")
+    dataset = Dataset.open(next(cache.glob("datasets/digits_bin-*")))
+    embed_dataset(waiting_teacher.RowsTeacher(), dataset, tmp_path / "store", dtype="float32", shard_rows=16, batch_size=64)
+    for file in (tmp_path / "store").glob("shard-*"):
+        assert (store / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def _last_step(log: Path) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,18 @@ with exclusive(sys.argv[1], "store", "embedding"):
 AFTER_S = 0.5
 
 
-def told(block, after: float = AFTER_S, *, number: int = signal.SIGTERM, here: bool) -> dict:
-    """What comes of a block of which, after some seconds, this process is told to stop, or another one is."""
-    timer = threading.Timer(after, os.kill, (os.getpid(), number))
+def told(block, *, number: int = signal.SIGTERM, here: bool, once: Callable[[], bool] = lambda: True) -> dict:
+    """What comes of a block of which, some time after something is so, this process is told to stop, or another one is."""
     began = time.monotonic()
+
+    def tell() -> None:
+        while not once():
+            time.sleep(0.05)
+        time.sleep(AFTER_S)
+        os.kill(os.getpid(), number)
+
     if here:
-        timer.start()
+        threading.Thread(target=tell, daemon=True).start()
     try:
         block()
         status = 0
@@ -54,8 +61,8 @@ def enter(folder: Path) -> None:
         pass
 
 
-def embed(path: Path, seconds_per_batch: float) -> None:
-    embed_in_job(PcaTeacher(seconds_per_batch), Digits(), path, batch_size=8, shard_rows=SHARD_ROWS)
+def embed(path: Path, teacher: PcaTeacher, digits: Digits) -> None:
+    embed_in_job(teacher, digits, path, batch_size=8, shard_rows=SHARD_ROWS)
 
 
 def work_alone(folder: Path, process: int) -> None:
@@ -63,6 +70,27 @@ def work_alone(folder: Path, process: int) -> None:
     with stopping_together():
         while process == 1 and not (folder / "enough").exists():
             time.sleep(0.05)
+
+
+def meet() -> None:
+    """Both meet again and again, for up to half a minute."""
+    with interrupt.MeetingGuard() as guard:
+        for _ in range(600):
+            hosts.wait_for_all()
+            time.sleep(0.05)
+            guard()
+
+
+def told_after_they_met(folder: Path, process: int) -> None:
+    """Process 1 is told when it has met the other for the last time; then both work alone."""
+    with interrupt.MeetingGuard() as guard:
+        guard()
+        if process == 1:
+            signal.raise_signal(signal.SIGTERM)
+        with stopping_together():
+            guard.release()
+            while not (folder / "enough").exists():
+                time.sleep(0.05)
 
 
 def main() -> None:
@@ -82,10 +110,17 @@ def main() -> None:
         threading.Timer(AFTER_S, holder.communicate, ("go on\n",)).start()
     said["freed"] = told(lambda: enter(folder), here=False)
     said["the waiting one told"] = told(lambda: work_alone(folder, process), number=signal.SIGINT, here=process == 0)
-    said["embedding"] = told(lambda: embed(folder / "store", 0.3), 2.5, here=process == 1)
-    said["kept"] = len(list((folder / "store" / f"part-{process}-of-2").glob("shard-*.npy")))
-    teacher = PcaTeacher()
-    embed_in_job(teacher, Digits(), folder / "store", batch_size=8, shard_rows=SHARD_ROWS)
+    said["meeting"] = told(meet, number=signal.SIGINT, here=process == 1)
+    said["met"] = told(lambda: told_after_they_met(folder, process), here=False)
+
+    def shards() -> int:
+        return len(list((folder / "store" / f"part-{process}-of-2").glob("shard-*.npy")))
+
+    slow, teacher, digits = PcaTeacher(0.3), PcaTeacher(), Digits()
+    hosts.wait_for_all()
+    said["embedding"] = told(lambda: embed(folder / "store", slow, digits), here=process == 1, once=lambda: shards() > 0)
+    said["kept"] = shards()
+    embed(folder / "store", teacher, digits)
     said["embedded later"] = len(teacher.batch_shapes)
     said["bits"] = np.int32(hosts.gathered(np.array([process])).ravel()).tolist()  # all of the job goes on in step
     (folder / f"{process}.json").write_text(json.dumps(said))

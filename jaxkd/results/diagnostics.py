@@ -1,5 +1,6 @@
 """What a student has in common with the embedding that guided it, and what the transformation made of that embedding."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,33 @@ SPLIT = "valid"
 MOST_ROWS = 1000
 
 
-def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: int) -> dict[str, Any]:
-    """The diagnostics of a trained run whose method takes the embedding; empty for the others.
+def best_state(assembly: Assembly, workdir: Path) -> TrainState | None:
+    """The best checkpoint of a run, whose student was kept, with parameters and statistics in host memory, if its method takes the embedding.
 
-    They are of the best checkpoint, whose student was kept, on the means over time of at most MOST_ROWS rows of the validation split, drawn once for all runs.
+    The processes of a job read it together.
+
+    Raises:
+      ArtefactError: it is missing or damaged.
+    """
+    if "embedding" not in assembly.experiment.method.needs:
+        return None
+    with contextlib.closing(Checkpoints(shared_folder(workdir) / "checkpoints", assembly.state)) as checkpoints:
+        state = checkpoints.restore_best()
+    return state._replace(params=to_host(state.params), batch_stats=to_host(state.batch_stats))
+
+
+def diagnose(assembly: Assembly, prepared: Prepared, state: TrainState | None, batch_size: int) -> dict[str, Any]:
+    """The diagnostics of a trained run whose method takes the embedding, by its `best_state`; empty for the others.
+
+    They are on the means over time of at most MOST_ROWS rows of the validation split, drawn once for all runs.
 
     Returns:
       "split", "rows", "distance_correlation": {"raw": of the student's features and the embedding, "compact": of them and the compact embedding}; with a
       compact embedding also "label_share" and "chance_share" (see `jaxkd.compression.label_share`), "head": {"map" or "accuracy"} of the head that
       trained it, and "singular_values" of each matrix of the transformation, descending.
-
-    Raises:
-      ArtefactError: the checkpoint is missing or damaged.
     """
-    method = assembly.experiment.method
-    if "embedding" not in method.needs:
+    if state is None:
         return {}
-    checkpoints = Checkpoints(shared_folder(workdir) / "checkpoints", assembly.state)
-    state = checkpoints.restore_best()
-    checkpoints.close()
     ids = prepared.dataset.splits[SPLIT]
     rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:MOST_ROWS])
     ids = [ids[row] for row in rows]
@@ -51,7 +60,7 @@ def diagnose(assembly: Assembly, prepared: Prepared, workdir: Path, batch_size: 
         return found
     compact, head_logits = of_teacher
     found["distance_correlation"]["compact"] = _correlation(features, compact)
-    trained = to_host(state.params["auxiliary"])
+    trained = state.params["auxiliary"]
     share, chance = label_share(compact, trained["head"]["kernel"], key=jax.random.key(0))
     of_layers = {}
     for module in sorted(name for name in trained if name.startswith("transformation")):
@@ -80,9 +89,8 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def _means_over_time(assembly: Assembly, prepared: Prepared, state: TrainState, ids: list[str], batch_size: int) -> list[np.ndarray]:
     """The student's features [n, C] and the normalised embedding [n, D]; with a compact embedding also this, [n, C'], and the logits of its head [n, K]."""
-    experiment, params, batch_stats = assembly.experiment, *to_host((state.params, state.batch_stats))
+    experiment, method = assembly.experiment, assembly.experiment.method
     student = experiment.student_alone()
-    method = experiment.method
 
     @jax.jit
     def means(params: dict[str, Any], batch_stats: Any, batch: Batch) -> list[jax.Array]:
@@ -97,5 +105,5 @@ def _means_over_time(assembly: Assembly, prepared: Prepared, state: TrainState, 
 
     parts = []
     for examples, batch in eval_batches(prepared.dataset, prepared.inputs.source, assembly.teacher, ids, batch_size):
-        parts.append([np.asarray(mean)[:examples] for mean in means(params, batch_stats, batch)])
+        parts.append([np.asarray(mean)[:examples] for mean in means(state.params, state.batch_stats, batch)])
     return [np.concatenate(of_side) for of_side in zip(*parts, strict=True)]

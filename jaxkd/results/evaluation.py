@@ -3,37 +3,56 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxkd import methods, teachers
-from jaxkd.data.dataset import Dataset
 from jaxkd.data.other import other_split
 from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.errors import ArtefactError
 from jaxkd.lelp import fold_logits
 from jaxkd.metrics import calibration_after_scaling, fit_temperature, softmax
 from jaxkd.models.macs import count_macs
-from jaxkd.results.diagnostics import diagnose
+from jaxkd.results.diagnostics import best_state, diagnose
 from jaxkd.results.examples import Examples, evaluated_examples, split_metrics, write_predictions
 from jaxkd.results.probes import Fit, fit_on, fits, of_teacher, probe_scores, probed_examples
 from jaxkd.teachers import precomputed
-from jaxkd.teachers.choice import Choice
+from jaxkd.together import stopping_together
 from jaxkd.training.artefact import load_student
 from jaxkd.training.cost import training_cost
 from jaxkd.training.experiment import Assembly, assemble, probabilities
 from jaxkd.training.inference import predict
 from jaxkd.training.inputs import Transform
+from jaxkd.training.interrupt import MeetingGuard
 from jaxkd.training.preparation import frozen_teacher, trained_teacher
 from jaxkd.training.prepared import Prepared
+from jaxkd.training.state import TrainState
 
 SPEED_BATCH = 16
 SPEED_REPEATS = 5
 
 
-def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) -> dict[str, Any]:
+class _Trained(NamedTuple):
+    """What the processes of a job read or compute together of a trained student.
+
+    Attributes:
+      assembly: its parts.
+      variables: its parameters and statistics.
+      best_step: of its training.
+      logits: of the labels, float32 [n, K], by each split of its own data set.
+      best: for the diagnostics.
+    """
+
+    assembly: Assembly
+    variables: dict[str, Any]
+    best_step: int
+    logits: dict[str, np.ndarray]
+    best: TrainState | None
+
+
+def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared, guard: MeetingGuard) -> dict[str, Any]:
     """Predicts every split once with the student and with the teacher's own classifier, or a probe where it has none; keeps the predictions.
 
     The unseen splits of a multi-label task are scored twice: as they are, and as "SPLIT_probe" by a linear probe that is fitted for them on what each side
@@ -44,6 +63,7 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
       workdir: with `student/`, unless the method is a reference.
       cache_dir: shared by runs.
       prepared: data, inputs and what the teacher said.
+      guard: entered; released once the processes of a job have done what they do together.
 
     Returns:
       The content of `evaluation.json`: "task", "modality", "classes", "split_classes" (of the splits that have others), "fine_classes" (the hidden ones, or
@@ -52,10 +72,20 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
     Raises:
       ArtefactError: the student is not there, or damaged.
     """
+    probes, networks = fits(config, prepared), _networks_of_teacher(config, cache_dir, prepared)
+    trained = None if config.method in methods.REFERENCES else _read_student(config, workdir, prepared, guard)
+    with stopping_together():
+        guard.release()
+        return _evaluate(config, workdir, prepared, *probes, networks, trained)
+
+
+def _evaluate(
+    config: Any, workdir: Path, prepared: Prepared, on_embedding: Fit, on_features: Fit, networks: list[tuple[Any, Any]], trained: _Trained | None
+) -> dict[str, Any]:
+    """What each process does alone."""
     dataset, threshold = prepared.dataset, config.evaluation.f1_threshold
     examples = evaluated_examples(prepared, other_split(config))
     probed, missing = probed_examples(examples)
-    on_embedding, on_features = fits(config, prepared)
     side = "probe" if prepared.classifier is None or config.method == "probe" else "teacher"
     teacher: dict[str, Any] = {"reference": side}
     if side == "probe":
@@ -67,10 +97,11 @@ def evaluate(config: Any, workdir: Path, cache_dir: Path, prepared: Prepared) ->
         reference = classifier_scores(examples) | {split: probe_scores(of, of_teacher, on_embedding) for split, of in probed.items()}
         teacher["predictions"] = split_metrics(examples | probed, reference, threshold)
     write_predictions(workdir, examples | probed, reference, side=side)
-    teacher |= {"name": _teacher_name(config)} | measure_teacher(config, cache_dir, prepared)
+    teacher |= {"name": _teacher_name(config)} | _measure_teacher(config, networks, dataset.splits["valid"][:SPEED_BATCH])
     student, logits, scores, diagnostics, warning = None, {}, reference, {}, ""
-    if config.method not in methods.REFERENCES:
-        student, logits, of_features, diagnostics, warning = _evaluate_student(config, workdir, prepared, examples, probed, on_features)
+    if trained is not None:
+        student, logits, of_features, diagnostics = _evaluate_student(config, workdir, prepared, trained, examples, probed, on_features)
+        warning = trained.assembly.experiment.method.warning
         scores = {split: probabilities(values, dataset.task) for split, values in logits.items()} | of_features
     write_predictions(workdir, examples | probed, scores)
     results = split_metrics(examples | probed, scores, threshold, teacher=reference if side == "teacher" else None)
@@ -109,27 +140,36 @@ def _teacher_name(config: Any) -> str:
     return " + ".join(choice.label if config.teacher.others else choice.name for choice in teachers.choices(config.teacher))
 
 
-def _evaluate_student(
-    config: Any, workdir: Path, prepared: Prepared, examples: Mapping[str, Examples], probed: Mapping[str, Examples], fit: Fit
-) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any], str]:
-    """Size and speed of the trained student, its logits on each of `examples`, scores of probes on its features, diagnostics, the warning of its method."""
+def _read_student(config: Any, workdir: Path, prepared: Prepared, guard: MeetingGuard) -> _Trained:
     if not (workdir / "student").exists():
         raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
     variables, kept = load_student(workdir / "student")
     assembly = assemble(config, prepared)
-    forward = student_forward(assembly, variables, config.evaluation.batch_size)
     params = {**assembly.state.params, "student": assembly.devices.place_parameters(variables["params"])}
     state = assembly.state._replace(params=params, batch_stats=assembly.devices.replicate(variables["batch_stats"]))
-    logits = {}
-    for split, of in examples.items():
-        own = of.data is prepared
-        logits[split] = predict(assembly, state, prepared, of.ids, config.evaluation.batch_size)[0] if own else forward(of.data, of.ids)[0]
+    logits = {
+        split: predict(assembly, state, prepared, ids, config.evaluation.batch_size, after_batch=guard)[0]
+        for split, ids in prepared.dataset.splits.items()
+        if split != "train"
+    }
+    best = best_state(assembly, workdir)
+    guard()
+    return _Trained(assembly, variables, kept["best_step"], logits, best)
+
+
+def _evaluate_student(
+    config: Any, workdir: Path, prepared: Prepared, trained: _Trained, examples: Mapping[str, Examples], probed: Mapping[str, Examples], fit: Fit
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Size and speed of the trained student, its logits on each of `examples`, scores of probes on its features, diagnostics."""
+    assembly, variables, batch_size = trained.assembly, trained.variables, config.evaluation.batch_size
+    forward = student_forward(assembly, variables, batch_size)
+    logits = trained.logits | {split: forward(of.data, of.ids)[0] for split, of in examples.items() if of.data is not prepared}
     of_features = {split: probe_scores(of, lambda data, ids: forward(data, ids)[1], fit) for split, of in probed.items()}
     sample = prepared.inputs.source.gather(prepared.dataset.splits["valid"][:SPEED_BATCH])
     size = measure_student(assembly.experiment.student_alone(), variables, assembly.experiment.transform, sample)
-    diagnostics = diagnose(assembly, prepared, workdir, config.evaluation.batch_size)
-    summary = {"name": config.student.name, "best_step": kept["best_step"], "training": training_cost(workdir), **size}
-    return summary, logits, of_features, diagnostics, assembly.experiment.method.warning
+    diagnostics = diagnose(assembly, prepared, trained.best, batch_size)
+    summary = {"name": config.student.name, "best_step": trained.best_step, "training": training_cost(workdir), **size}
+    return summary, logits, of_features, diagnostics
 
 
 def student_forward(assembly: Assembly, variables: dict[str, Any], batch_size: int) -> Callable[[Prepared, list[str]], tuple[np.ndarray, np.ndarray]]:
@@ -196,20 +236,21 @@ def measure_student(student: Any, variables: dict[str, Any], transform: Transfor
     return {"parameters": parameters, "macs_per_example": macs, "examples_per_second": examples_per_second(lambda x: forward(variables, x), inputs)}
 
 
-def measure_teacher(config: Any, cache_dir: Path, prepared: Prepared) -> dict[str, Any]:
+def _networks_of_teacher(config: Any, cache_dir: Path, prepared: Prepared) -> list[tuple[Any, Any]]:
+    """A trained classifier and the pretrained networks below it, each with what its rows are read from; None for what made precomputed embeddings."""
+    dataset, kind = prepared.dataset, config.teacher.classifier
+    networks: list[tuple[Any, Any]] = [] if kind == "none" else [trained_teacher(config, dataset, cache_dir)]
+    frozen = () if kind == "finetuned" else teachers.choices(config.teacher)
+    return networks + [(None if choice.name == precomputed.NAME else frozen_teacher(choice, dataset, cache_dir), dataset) for choice in frozen]
+
+
+def _measure_teacher(config: Any, networks: list[tuple[Any, Any]], ids: list[str]) -> dict[str, Any]:
     """The same of the teacher, and what its training cost here; a classifier on frozen embeddings counts with the encoder below it."""
-    ids = prepared.dataset.splits["valid"][:SPEED_BATCH]
-    if config.teacher.classifier == "none":
-        return _together([_measure_frozen(choice, prepared.dataset, cache_dir) for choice in teachers.choices(config.teacher)]) | {"training": None}
-    classifier, examples = trained_teacher(config, prepared.dataset, cache_dir)
-    own = _measure(classifier, examples.gather(ids)) | {"training": classifier.training}
-    if config.teacher.classifier == "finetuned":
-        return own
-    (choice,) = teachers.choices(config.teacher)
-    return {**own, **_together([own, _measure_frozen(choice, prepared.dataset, cache_dir)])}
+    training = None if config.teacher.classifier == "none" else networks[0][0].training
+    return _sum([_measure(network, source, ids) for network, source in networks]) | {"training": training}
 
 
-def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _sum(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """What networks that run one after the other measure; None where one of them is not known."""
 
     def total(values: list[float | None]) -> float | None:
@@ -221,14 +262,10 @@ def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {**sums, "examples_per_second": seconds and 1 / seconds}
 
 
-def _measure_frozen(choice: Choice, dataset: Dataset, cache_dir: Path) -> dict[str, Any]:
-    """The same of a pretrained teacher; nothing is known of what made precomputed embeddings."""
-    if choice.name == precomputed.NAME:
+def _measure(teacher: Any, source: Any, ids: list[str]) -> dict[str, Any]:
+    if teacher is None:
         return dict.fromkeys(("parameters", "macs_per_example", "examples_per_second"))
-    return _measure(frozen_teacher(choice, dataset, cache_dir), dataset.gather(dataset.splits["valid"][:SPEED_BATCH]))
-
-
-def _measure(teacher: Any, rows: Any) -> dict[str, Any]:
+    rows = source.gather(ids)
     return {
         "parameters": teacher.parameters,
         "macs_per_example": teacher.macs_of(rows),

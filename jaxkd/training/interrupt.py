@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noted while a step runs, acted upon between steps."""
+"""Ctrl-C and SIGTERM: noted while a step runs, or while the processes of a job meet, and acted upon between."""
 
 import gc
 import signal
@@ -8,8 +8,10 @@ import weakref
 from types import FrameType
 
 from jaxkd.errors import Interrupted
+from jaxkd.hosts import StopVote, count
 
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_KEPT = "finished stages are kept; the same command goes on from there."
 _raised: list[tuple[int, float]] = []
 _CALLBACK_SECONDS = 0.01
 _CLEAN_UP_SECONDS = 5.0
@@ -45,7 +47,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     _raised.append((number, now))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise Interrupted("SIGTERM: finished stages are kept; the same command goes on from there.", _STATUS[signal.SIGTERM])
+    raise ended_by(number, _KEPT)
 
 
 class InterruptGuard:
@@ -67,11 +69,37 @@ class InterruptGuard:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._previous = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+
+
+class MeetingGuard(InterruptGuard):
+    """An `InterruptGuard` of a block in which the processes of a job meet: told to stop, all of them end where they next call it. Alone, nothing changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._vote, self._calls = StopVote(0), 0
+
+    def __enter__(self) -> "MeetingGuard":
+        if count() > 1:
+            super().__enter__()
+        return self
+
+    def __call__(self) -> None:
+        """To be called by all processes at the same places; raises in all of them what a signal to one should."""
+        self._calls += 1
+        if stop := self._vote(self._calls, self.received):
+            raise ended_by(stop, _KEPT)
+
+    def release(self) -> None:
+        """From here on a signal interrupts at once, one that was noted too. To be called first in a `stopping_together`, which tells the others."""
+        self.__exit__()
+        if self.received:
+            signal.raise_signal(self.received)
 
 
 def ended_by(number: int, saved: str) -> Interrupted:

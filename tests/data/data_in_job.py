@@ -48,7 +48,7 @@ def main() -> None:
             file.write_bytes(content)
 
     said = {"made": prepared(), "again": prepared(), "changed in memory": prepared(source="tests.data.data_in_job:half"), "refused": prepared(recordings="")}
-    hosts.SHARED_SECONDS = 1
+    hosts.SHARED_SECONDS = 0
     own = prepared(cache=f"disk-{process}")
     said |= {"made on own disks": own, "again on own disks": prepared(cache=f"disk-{process}")}
     damage(Path(own["path"]) / "valid.inputs.npy", by=1)

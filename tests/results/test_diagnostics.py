@@ -16,7 +16,7 @@ from jaxkd.errors import ArtefactError
 from jaxkd.methods.method import Context
 from jaxkd.parallel import Devices
 from jaxkd.results import diagnostics
-from jaxkd.results.diagnostics import diagnose
+from jaxkd.results.diagnostics import best_state, diagnose
 from jaxkd.results.report import screen_table, write_report
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.optimiser import make_optimiser
@@ -61,7 +61,7 @@ def _run(method_name: str, workdir, **overrides):
 
 def test_of_the_compact_embedding(tmp_path):
     assembly, prepared, params, images, embedding = _run("compressed", tmp_path)
-    found = diagnose(assembly, prepared, tmp_path, 16)
+    found = diagnose(assembly, prepared, best_state(assembly, tmp_path), 16)
     assert (found["split"], found["rows"]) == ("valid", ROWS)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     dense, kernel = params["student"]["Dense_0"], params["auxiliary"]["transformation"]["output"]["kernel"]
@@ -84,18 +84,18 @@ def test_of_the_compact_embedding(tmp_path):
 def test_of_methods_without_a_compact_embedding_and_on_few_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(diagnostics, "MOST_ROWS", 20)
     assembly, prepared, *_ = _run("east", tmp_path)
-    found = diagnose(assembly, prepared, tmp_path, 16)
+    found = diagnose(assembly, prepared, best_state(assembly, tmp_path), 16)
     assert found["rows"] == 20
     assert set(found) == {"split", "rows", "distance_correlation"}
     assert set(found["distance_correlation"]) == {"raw"}
     assembly, prepared, *_ = _run("baseline", tmp_path / "other")
-    assert diagnose(assembly, prepared, tmp_path / "nowhere", 16) == {}
+    assert diagnose(assembly, prepared, best_state(assembly, tmp_path / "nowhere"), 16) == {}
 
 
 def test_without_its_checkpoint_a_run_cannot_be_diagnosed(tmp_path):
-    assembly, prepared, *_ = _run("east", tmp_path)
+    assembly, *_ = _run("east", tmp_path)
     with pytest.raises(ArtefactError, match="holds no checkpoint"):
-        diagnose(assembly, prepared, tmp_path / "nowhere", 16)
+        best_state(assembly, tmp_path / "nowhere")
 
 
 def test_the_report_shows_them_as_a_table(finished, tmp_path):
