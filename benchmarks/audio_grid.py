@@ -19,7 +19,7 @@ from configs.audio import GRIDS
 from jaxkd import methods
 from jaxkd.files import default_cache_dir
 
-WEIGHTS = (0.5, 0.8, 0.3)
+WEIGHTS = (0.5, 0.8, 0.3, 0.9)
 RATES = (1e-3, 2e-3, 5e-4, 3e-3, 3e-4, 5e-3)
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--grid", required=True, choices=sorted(GRIDS))
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--tune", action="store_true", help="choose weight and learning rate on the validation split")
-    parser.add_argument("--trials", type=int, default=6, help="runs for each tuned row, at most 6")
+    parser.add_argument("--trials", type=int, default=8, help="runs for each tuned row, at most 8")
     parser.add_argument("--rows", nargs="*", help="with --tune: rows to tune, variants too (default: the methods of the grid)")
     parser.add_argument("--seeds", type=int, help="instead of those of the grid: the first so many")
     parser.add_argument("--runlocal", action="store_true", help="tiny sizes, whose scores mean nothing")
