@@ -9,8 +9,10 @@ from jaxkd.models.pooling import max_pool
 
 
 @pytest.mark.parametrize(("shape", "window"), [((2, 6, 8, 3), (2, 2)), ((2, 7, 5, 3), (2, 2)), ((1, 14, 9, 2), (4, 3)), ((2, 5, 4, 3), (1, 4))])
-def test_max_pool_equals_the_library(shape, window):
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_equals_the_library(shape, window, ties):
     x = jax.random.normal(jax.random.key(0), shape)
+    x = jax.numpy.round(x) if ties else x
     expected, vjp = jax.vjp(lambda x: nn.max_pool(x, window, window), x)
     ours, our_vjp = jax.vjp(lambda x: max_pool(x, *window), x)
     np.testing.assert_array_equal(ours, expected)
