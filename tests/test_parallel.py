@@ -1,8 +1,11 @@
 """Sharding does not change the maths: one step on one device equals the same step split over several, under jit and pmap, in one process and in two."""
 
+import functools
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,79 +16,135 @@ from jaxkd import methods
 from jaxkd.errors import ConfigError
 from jaxkd.parallel import Devices, row_keys
 from tests.jobs import free_port
-from tests.parallel_gradients import HALF
+from tests.losses_as_methods import LOSSES
+from tests.parallel_gradients import CORRECTED, HALF
 
-HALVES = (f"{HALF}text:compressed", f"{HALF}frames:compressed+distance_correlation")
-FEW = ("compressed", "text:crd")
-"""For what is another wrapper or another number of what ALL is tested with. "sharded": jit, with parameters and optimiser state split over the devices."""
-TWO = (*FEW, "text:lelp", "text:rkd", "text:subclass_distillation", "dropout:baseline", "image:kd")
-"""In two processes the program is that of as many devices of one; what may differ is how each kind of batch comes together."""
-DISTANCES = ("distance_correlation", "cosine_distance_correlation", "cosine_distance_difference", "fitnet")
+BETWEEN_ROWS = (*methods.BETWEEN_ROWS, f"{CORRECTED}distance_correlation", f"{CORRECTED}cosine_distance_correlation")
 ALL = (
-    *("baseline", "compressed", "text:lelp", "text:crd", "dropout:baseline", "own:east"),
-    *("augmented:compressed", "image:kd", "image:east", "text:east", "text:compressed"),
+    *("dropout:baseline", "own:east", "image:kd", "text:subclass_teacher"),
+    *(f"text:{name}" for name in (*methods.METHODS, *LOSSES)),
     *(f"frames:compressed+{distance}" for distance in ("distance_correlation", "l2", "cosine")),
-    *(f"frames:east+{distance}" for distance in DISTANCES),
-    *(f"text:{name}" for name in methods.METHODS if name not in ("east", "compressed", "lelp", "crd")),
-    "text:subclass_teacher",
+    *(f"frames:east+{distance}" for distance in (*BETWEEN_ROWS, "fitnet")),
 )
+CONVOLUTIONS = ("baseline", "compressed", "augmented:compressed", "image:east")
+"""Of students that take long to compile."""
+HALVES = (f"{HALF}text:compressed", f"{HALF}frames:compressed+distance_correlation")
+
+Cells = dict[str, dict[str, list[int]]]
+"""What is computed -> wrapper -> devices of each process. "sharded": jit, with parameters and optimiser state split over the devices."""
+Computed = dict[str, dict[str, np.ndarray]]
+"""NAME/WRAPPER/DEVICES -> arrays by name; NAME/WRAPPER/drawn -> the parameters that a training starts from."""
+DEVICES = 8
+EVERY_LAYOUT = "JAXKD_TEST_EVERY_LAYOUT" in os.environ
+"""Whether two processes take each of ALL by both wrappers on 2, 4 and 8 devices. Else by one of them on one of these numbers, in turn: the program is that of
+as many devices of one process, and what may differ is how a batch comes together."""
+
+
+def _of_two_processes(place: int) -> dict[str, list[int]]:
+    numbers = [1, 2, 4]
+    if EVERY_LAYOUT:
+        return {"jit": numbers, "pmap": numbers}
+    return {("jit", "pmap")[place % 2]: [numbers[place % 3]]}
+
+
+CELLS: dict[int, Cells] = {
+    1: {
+        **{name: {"jit": [2, 4, 8], "pmap": [1, 2, 4, 8]} for name in ALL},
+        **{name: {"jit": [8], "pmap": [4]} for name in CONVOLUTIONS},
+        **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
+    },
+    2: {
+        **{name: _of_two_processes(place) for place, name in enumerate(ALL)},
+        "text:crd": _of_two_processes(ALL.index("text:crd")) | {"sharded": [2]},
+        "compressed": {"jit": [2], "pmap": [2], "sharded": [2]},
+    },
+}
+"""By the number of processes, which have DEVICES together; what is computed on fewer is computed on the first ones of each."""
 FLOOR = {"text:dist": 3e-6, "text:standardised_kd": 1e-6}
 """Absolute tolerance where it is not 1e-7: both degenerate with two classes, and what is left of some gradients is the rounding of a difference of equals."""
 HALF_TOLERANCE = 8 * 2**-8
 """The same for what is computed in bfloat16, which rounds by up to 2^-8: a row is rounded alike wherever it lies, but each device its part of a sum over
 rows, and the sum of 4 parts at each of 3 additions; that is 4 times, of parts that together may be twice the sum."""
+QUICKLY = "--xla_cpu_use_fusion_emitters=false"
+"""Flag of XLA: kernels from its older emitters, which compile in half the time."""
 ROOT = Path(__file__).parent.parent
 
 
-def _run(folder: Path, mode: str, devices: int, processes: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What one step gives on `processes` with `devices` each."""
-    out, port = folder / f"{mode}-{devices}-{processes}.npz", free_port()
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.parallel_gradients", mode, str(out), *names]
+def _computed(folder: Path, cells: Cells, *, processes: int, devices: int) -> Computed:
+    """What a job of `processes` with `devices` each computes."""
+    out, port = folder / "computed.npz", free_port()
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {QUICKLY}"}
+    command = [sys.executable, "-m", "tests.parallel_gradients", str(out), json.dumps(cells)]
     jobs = [{"JAXKD_TEST_JOB": f"127.0.0.1:{port},{processes},{process}"} if processes > 1 else {} for process in range(processes)]
     started = [subprocess.Popen(command, cwd=ROOT, env=environment | job) for job in jobs]
-    assert [process.wait(900) for process in started] == [0] * processes
+    assert [process.wait(3600) for process in started] == [0] * processes
+    by_cell: Computed = {}
     with np.load(out) as arrays:
-        assert int(arrays["devices"]) == devices * processes
-        return dict(arrays)
+        for key, value in arrays.items():
+            cell, _, what = key.rpartition("/")
+            by_cell.setdefault(cell, {})[what] = value
+    return by_cell
 
 
 @pytest.fixture(scope="module")
-def on_one_device(small_inputs, text_inputs, tmp_path_factory) -> dict[str, np.ndarray]:
-    return _run(tmp_path_factory.mktemp("one"), "jit", 1, 1, (*ALL, *HALVES))
+def on_one_device(small_inputs, text_inputs, tmp_path_factory) -> Computed:
+    cells = {name: {"jit": [1]} for name in (*ALL, *CONVOLUTIONS, *HALVES)}
+    return _computed(tmp_path_factory.mktemp("one"), cells, processes=1, devices=1)
+
+
+@pytest.fixture(scope="module")
+def computed(small_inputs, text_inputs, tmp_path_factory) -> Callable[[int], Computed]:
+    """What so many processes compute."""
+
+    @functools.cache
+    def by(processes: int) -> Computed:
+        return _computed(tmp_path_factory.mktemp("several"), CELLS[processes], processes=processes, devices=DEVICES // processes)
+
+    return by
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "devices", "processes", "names"),
+    ("processes", "name", "wrapper", "each"),
     [
-        ("jit", 2, 1, (*FEW, *HALVES)),
-        ("jit", 8, 1, ALL),
-        ("pmap", 4, 1, (*ALL, *HALVES)),
-        ("jit", 2, 2, TWO),
-        ("pmap", 2, 2, (*FEW, "own:east")),
-        ("sharded", 2, 2, FEW),
+        pytest.param(processes, name, wrapper, each, id=f"{name}-{wrapper}-{processes}x{each}")
+        for processes, cells in CELLS.items()
+        for name, numbers in cells.items()
+        for wrapper, of_each in numbers.items()
+        for each in of_each
     ],
 )
-def test_gradients_do_not_depend_on_devices_processes_or_wrapper(on_one_device, tmp_path, mode, devices, processes, names):
-    several = _run(tmp_path, mode, devices, processes, names)
-    assert several.keys() == {name for name in on_one_device if name == "devices" or name.partition("/")[0] in names}
-    for name, value in several.items():
-        if "/kept" in name:
-            assert (value <= 1.05 / (devices * processes)) if mode == "sharded" else (value == 1), f"{name}: {value}"
-        elif "/drawn" in name:
-            np.testing.assert_array_equal(value, on_one_device[name], err_msg=name)
-        elif name != "devices":
-            expected = on_one_device[name]
-            apart, tolerance = np.linalg.norm(value - expected), HALF_TOLERANCE if name.startswith(HALF) else 1e-5
-            assert apart <= tolerance * np.linalg.norm(expected) + FLOOR.get(name.partition("/")[0], 1e-7), f"{name} is {apart:.1e} away"
+def test_gradients_do_not_depend_on_devices_processes_or_wrapper(computed, on_one_device, processes, name, wrapper, each):
+    several, one = computed(processes)[f"{name}/{wrapper}/{each}"], on_one_device[f"{name}/jit/1"]
+    devices = processes * each
+    assert several["devices"] == devices
+    assert (several["kept"] <= 1.05 / devices) if wrapper == "sharded" else (several["kept"] == 1)
+    assert several.keys() == one.keys()
+    tolerance = HALF_TOLERANCE if name.startswith(HALF) else 1e-5
+    for what in several.keys() - {"devices", "kept"}:
+        apart = np.linalg.norm(several[what] - one[what])
+        assert apart <= tolerance * np.linalg.norm(one[what]) + FLOOR.get(name, 1e-7), f"{what} is {apart:.1e} away"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", CELLS)
+def test_drawn_parameters_do_not_depend_on_devices_or_processes(computed, on_one_device, processes):
+    drawn = [cell for cell in computed(processes) if cell.endswith("/drawn")]
+    assert {cell.split("/")[0] for cell in drawn} == CELLS[processes].keys()
+    for cell in drawn:
+        name, wrapper, _ = cell.split("/")
+        several, one = computed(processes)[cell], on_one_device[f"{name}/jit/drawn"]
+        assert (several["kept"] <= 1.05 / DEVICES) if wrapper == "sharded" else (several["kept"] == 1)
+        assert several.keys() == one.keys()
+        for what in several.keys() - {"kept"}:
+            np.testing.assert_array_equal(several[what], one[what], err_msg=f"{cell} {what}")
 
 
 @pytest.mark.slow
 def test_halves_are_computed_in_bfloat16(on_one_device):
     for name in HALVES:
-        apart = on_one_device[f"{name}/terms/gradient_norm"] / on_one_device[f"{name.removeprefix(HALF)}/terms/gradient_norm"] - 1
-        assert 1e-5 < abs(apart) < HALF_TOLERANCE
+        half, whole = (on_one_device[f"{each}/jit/1"]["terms['gradient_norm']"] for each in (name, name.removeprefix(HALF)))
+        assert 1e-5 < abs(half / whole - 1) < HALF_TOLERANCE
 
 
 def test_indivisible_batch_names_sizes_that_fit():
