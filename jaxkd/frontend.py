@@ -88,7 +88,10 @@ def pcm_to_float(audio: Array) -> jax.Array:
       TypeError: the samples are not int16.
     """
     if audio.dtype != jnp.int16:
-        raise TypeError(f"pcm_to_float takes int16 samples, got {audio.dtype}.")
+        raise TypeError(
+            f"pcm_to_float takes int16 samples, got {audio.dtype}: for floats in [-1, 1], as librosa and soundfile give them, write "
+            "np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16)."
+        )
     return jnp.asarray(audio).astype(jnp.float32) / 32768.0
 
 

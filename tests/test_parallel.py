@@ -36,8 +36,14 @@ Computed = dict[str, dict[str, np.ndarray]]
 """NAME/WRAPPER/DEVICES -> arrays by name; NAME/WRAPPER/drawn -> the parameters that a training starts from."""
 DEVICES = 8
 EVERY_LAYOUT = "JAXKD_TEST_EVERY_LAYOUT" in os.environ
-"""Whether two processes take each of ALL by both wrappers on 2, 4 and 8 devices. Else by one of them on one of these numbers, in turn: the program is that of
-as many devices of one process, and what may differ is how a batch comes together."""
+"""Whether each of ALL is computed by both wrappers on every number of devices, in one process and in two. Else in one process by each wrapper on two numbers,
+in two processes by one wrapper on one number, in turn: the program there is that of as many devices of one, what may differ is how a batch comes together."""
+
+
+def _of_one_process(place: int) -> dict[str, list[int]]:
+    if EVERY_LAYOUT:
+        return {"jit": [2, 4, 8], "pmap": [1, 2, 4, 8]}
+    return {"jit": [(2, 4)[place % 2], 8], "pmap": [(1, 2, 8)[place % 3], 4]}
 
 
 def _of_two_processes(place: int) -> dict[str, list[int]]:
@@ -49,7 +55,7 @@ def _of_two_processes(place: int) -> dict[str, list[int]]:
 
 CELLS: dict[int, Cells] = {
     1: {
-        **{name: {"jit": [2, 4, 8], "pmap": [1, 2, 4, 8]} for name in ALL},
+        **{name: _of_one_process(place) for place, name in enumerate(ALL)},
         **{name: {"jit": [8], "pmap": [4]} for name in CONVOLUTIONS},
         **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
     },
