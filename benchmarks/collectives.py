@@ -9,7 +9,6 @@ Command: python -m benchmarks.collectives   (devices emulated on a CPU, tiny siz
 """
 
 import argparse
-import importlib
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.configs import named_config
 from benchmarks.record import Figure, add_out, keep
 from jaxkd import pipeline
 from jaxkd.collectives import Collective, collectives
@@ -75,8 +75,7 @@ def measure(experiments: Sequence[str], modes: Sequence[str], batches: Sequence[
     """The traffic of each experiment on the devices of this process, with the batch of its config and multiples of it."""
     rows = []
     for name in experiments:
-        file, _, argument = name.partition(":")
-        config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
+        config = named_config(name)
         config.evaluation.batch_size = config.training.batch_size  # it must split over the devices too, and has no part in a step
         prepared = pipeline.precompute(config, default_cache_dir())
         for mode in modes:

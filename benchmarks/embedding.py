@@ -8,7 +8,6 @@ Command: python -m benchmarks.embedding --peer-python=PYTHON   (an environment w
 """
 
 import argparse
-import importlib
 import json
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.configs import named_config
 from benchmarks.pairs import parser, sides
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
 from jaxkd import teachers
@@ -43,8 +43,7 @@ def write_inputs(folder: Path) -> None:
     """Clips, sentences and the teachers' released files, for both sides."""
     cache_dir = default_cache_dir()
     for name, data in DATA.items():
-        file, _, argument = data.partition(":")
-        config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
+        config = named_config(data)
         dataset = prepare(config.data, cache_dir)
         examples = dataset.gather([example for split in dataset.splits.values() for example in split][: EXAMPLES[name]])
         if dataset.modality == "audio":

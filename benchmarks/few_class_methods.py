@@ -9,11 +9,11 @@ Finished runs are kept, so the command can be stopped.
 """
 
 import argparse
-import importlib
 import json
 import sys
 from pathlib import Path
 
+from benchmarks.configs import named_config
 from benchmarks.record import Figure, add_out, keep, slug
 from benchmarks.tuning import applied, tune
 from jaxkd import methods, pipeline
@@ -51,8 +51,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", help="instead of those of the config")
     add_out(parser)
     arguments = parser.parse_args()
-    file, _, argument = arguments.config.partition(":")
-    config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
+    config = named_config(arguments.config)
     if arguments.methods:
         config.compare.methods = tuple(arguments.methods)
     if arguments.steps:

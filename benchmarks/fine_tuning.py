@@ -7,11 +7,11 @@ Finished runs are kept, so the command can be stopped; a workdir of the same com
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.configs import named_config
 from benchmarks.grids import distinct
 from benchmarks.record import Figure, add_out, keep, slug
 from jaxkd import pipeline
@@ -22,15 +22,7 @@ from jaxkd.training.experiment import SELECTION_METRIC
 from jaxkd.workdir import SOURCE
 
 PIVOTS = ("teacher", "compressed")
-
-
-def tuned_config(config: str, seeds: int) -> Any:
-    """The config of a file of configs/ and its argument, with classifier=finetuned and the first seeds."""
-    file, _, argument = config.partition(":")
-    arguments = ",".join(filter(None, (argument, "classifier=finetuned")))
-    found = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(arguments)
-    found.compare.seeds = tuple(range(seeds))
-    return found
+"""Rows that the others are compared with in the figures."""
 
 
 def cost_table(report: dict[str, Any]) -> Table:
@@ -51,7 +43,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="the first so many")
     add_out(parser)
     arguments = parser.parse_args()
-    config = tuned_config(arguments.config, arguments.seeds)
+    config = named_config(arguments.config, "classifier=finetuned")
+    config.compare.seeds = tuple(range(arguments.seeds))
     pipeline.check(config)
     report = pipeline.compare(config, arguments.workdir, default_cache_dir())
     metric = SELECTION_METRIC[report["task"]]

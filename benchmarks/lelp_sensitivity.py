@@ -7,12 +7,12 @@ are test scores, to be read as a map. Finished runs are kept, so the command can
 """
 
 import argparse
-import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.configs import named_config
 from benchmarks.record import Figure, add_out, keep, slug
 from jaxkd import members, pipeline
 from jaxkd.files import default_cache_dir
@@ -50,8 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     add_out(parser)
     arguments = parser.parse_args()
-    file, _, argument = arguments.config.partition(":")
-    config = importlib.import_module(f"configs.{file.removesuffix('.py')}").get_config(argument)
+    config = named_config(arguments.config)
     config.compare.settings = ()
     seeds = tuple(range(arguments.seeds))
     kd = accuracy(config, "kd", seeds, {}, arguments.workdir)

@@ -7,7 +7,6 @@ Command: python -m benchmarks.loader   (2 cores: four minutes after the data of 
 """
 
 import argparse
-import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.configs import named_config
 from benchmarks.record import Figure, add_out, keep, of_repeats
 from jaxkd import pipeline
 from jaxkd.files import default_cache_dir
@@ -29,8 +29,7 @@ THREADS = (1, 2, 4, 8, 16)
 def assembled(job: str) -> Assembly:
     """The parts of a job of `configs/`, its data prepared, in a process that keeps its memory as that of a job does."""
     keep_freed()
-    file, _, argument = job.partition(":")
-    config = importlib.import_module(f"configs.{file}").get_config(argument)
+    config = named_config(job)
     return assemble(config, pipeline.precompute(config, default_cache_dir()))
 
 

@@ -39,6 +39,7 @@ OTHER_TEACHERS = ("MSD_musicnn", "MTT_vgg", "MSD_vgg", "aisfx")
 LABEL_SHARES = (0.25, 0.5, 0.75)
 METHODS = ("probe", "baseline", "east", "compressed")
 TAUGHT = ("probe", "east", "compressed")
+"""Of METHODS, those that a teacher has a part in."""
 KINDS = ("random", "pca", "mlp", "linear_norm")
 TRAININGS = {
     "joint_gradient": "compressed.stop_gradient=False",

@@ -47,6 +47,7 @@ from jaxkd.files import as_json, default_cache_dir  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
 
 _LAST_SECONDS = 2
+_SUGGESTED = re.compile(r'Did you mean "([^"]+)" instead of "([^"]+)"')
 _NOT_BOOLEAN = re.compile(r"flag (--.*): \('Non-boolean argument to boolean flag', .*\)")
 MODES = ("run", "precompute", "train", "evaluate", "compare", "report", "cache")
 
@@ -162,6 +163,8 @@ def _parse_message(error: Exception) -> str:
         return text
     if text.startswith("'") and text.endswith("'"):
         text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
+    if suggested := _SUGGESTED.search(text):
+        return f"{suggested[2]!r} is no field of the config. Did you mean {suggested[1]!r}? See --help."
     name = text.strip("'\"")
     if isinstance(error, KeyError | AttributeError) and name.isidentifier():
         return f"{name!r} is no field of the config (jaxkd/config.py lists them), or no key of what its file looks up. See --help."

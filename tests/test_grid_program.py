@@ -92,3 +92,15 @@ def test_a_table_lists_the_sources_and_the_days_that_its_runs_were_begun_with(tm
     assert kept["versions"] == {"jax": "0.10.2", SOURCE: ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "not kept"]}
     assert kept["runs begun on"] == ["2026-11-25", "2026-11-26", "not kept"]
     assert f"| versions.{SOURCE} | aaaaaaaaaaaa, bbbbbbbbbbbb, not kept |" in table and "cccc" not in table
+
+
+def test_a_row_is_compared_with_the_pivot_of_its_own_teacher(tmp_path):
+    config = grids.grid_config("ablation", runlocal=True)
+    gap = {"difference": 0.1, "ci95": [0.0, 0.2], "ranked": False}
+    versus = {name: {**gap, "difference": place} for place, name in enumerate(("baseline", "east", "compressed", "east_aisfx", "compressed_aisfx"))}
+    shared = {"split": "test", "metric": "map", "n": 1, "mean": 0.5, "std": None, "values": [0.5], "versus": versus}
+    report = {"rows": [{"method": name, **shared} for name in ("compressed_joint_gradient_aisfx", "compressed_pca")], "clips": {"test": 4}, "runs": []}
+    write_json(tmp_path / "environment.json", {"platform": "Linux", "python": "3.11", "versions": {}})
+    own, first = grids.write_results(config, report, tmp_path, "table", "A claim.", "east", tmp_path / "out")
+    assert {pivot: found["difference"] for pivot, found in own["minus"].items()} == {"baseline": 0, "east": 3, "compressed": 4}
+    assert {pivot: found["difference"] for pivot, found in first["minus"].items()} == {"baseline": 0, "east": 1, "compressed": 2}

@@ -275,7 +275,7 @@ def test_workdir_without_write_permission(tmp_path):
     [
         (["--config=configs/none.py"], "configs/none.py"),
         (["--config=configs/audio.py:metod=east"], "unknown config argument 'metod'. Did you mean 'method'?"),
-        (["--config.data.sed=1"], 'Did you mean "seed" instead of "sed". See --help.'),
+        (["--config.data.sed=1"], "'sed' is no field of the config. Did you mean 'seed'?"),
         (["--config.training.nofield=3"], "'nofield' is no field of the config (jaxkd/config.py lists them)"),
         (["--config.training.steps=many"], "invalid literal for int() with base 10: 'many'"),
         (["--config.method=esat"], "Did you mean 'east'?"),

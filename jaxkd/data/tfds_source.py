@@ -23,7 +23,7 @@ from jaxkd.data.dataset import Dataset
 from jaxkd.data.hidden_classes import by_parity
 from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
 from jaxkd.data.tfds_audio import is_audio, member, rate_of, read_audio
-from jaxkd.data.tfds_folder import reading
+from jaxkd.data.tfds_folder import Rows
 from jaxkd.data.tfds_plain import PLAIN_BUILDERS, without_tensorflow
 from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError
 from jaxkd.files import require_free_memory
@@ -103,10 +103,6 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
 
     def load() -> Corpus:
         _make_ready(builder)
-        with reading(builder.data_path):
-            return read()
-
-    def read() -> Corpus:
         licences = {"rows": builder.info.redistribution_info.license or f"the terms of {builder.info.full_name} ({builder.info.homepage or 'none stated'})"}
         notes = {"citation": builder.info.citation} if builder.info.citation else {}
         remarks: Counter[str] = Counter()
@@ -207,7 +203,7 @@ def _read(builder: Any, split: str, keys: Keys, data_config: Any, remarks: Count
         raise DataError(f"{name}: feature {keys.label} is {label}, but must be a whole number: choose another with data.label_column.")
     if builder.info.splits and split not in builder.info.splits:
         raise DataError(f"{name} has the splits {', '.join(builder.info.splits)}, but no {split}: choose another data set or config.")
-    source, shape = builder.as_data_source(split), feature.shape
+    source, shape = Rows(builder, split), feature.shape
     rate = rate_of(builder.info, feature)
     if is_audio(feature, rate):
         assert rate is not None

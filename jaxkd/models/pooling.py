@@ -4,9 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: jax.Array, height: int, width: int) -> jax.Array:
     """Pools windows of height x width that do not overlap and drops rows and columns beyond the last whole window.
 
@@ -15,20 +15,25 @@ def max_pool(x: jax.Array, height: int, width: int) -> jax.Array:
     Args:
       x: [B, H, W, C].
       height: rows of a window.
-      width: columns of a window, height x width at most 256.
+      width: columns of a window.
 
     Returns:
       [B, H // height, W // width, C].
     """
+    return _pooled(x, height, width)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _pooled(x: jax.Array, height: int, width: int) -> jax.Array:
     return _forward(x, height, width)[0]
 
 
 def _forward(x: jax.Array, height: int, width: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     rows, columns = x.shape[1] // height * height, x.shape[2] // width * width
     first, *others = [x[:, row:rows:height, column:columns:width] for row in range(height) for column in range(width)]
-    largest, place = first, jnp.zeros(first.shape, jnp.uint8)
+    largest, place = first, jnp.zeros(first.shape, np.min_scalar_type(height * width - 1))
     for number, other in enumerate(others, start=1):
-        place = jnp.where(other > largest, jnp.uint8(number), place)
+        place = jnp.where(other > largest, place.dtype.type(number), place)
         largest = jnp.maximum(largest, other)
     return largest, (place, jnp.zeros((x.shape[1] - rows, x.shape[2] - columns, 0)))
 
@@ -36,10 +41,10 @@ def _forward(x: jax.Array, height: int, width: int) -> tuple[jax.Array, tuple[ja
 def _backward(height: int, width: int, kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
     place, beyond = kept
     batch, rows, columns, channels = cotangent.shape
-    places = jnp.arange(height * width, dtype=jnp.uint8).reshape(height, 1, width, 1)
+    places = jnp.arange(height * width, dtype=place.dtype).reshape(height, 1, width, 1)
     gradient = jnp.where(place[:, :, None, :, None] == places, cotangent[:, :, None, :, None], 0)
     gradient = gradient.reshape(batch, rows * height, columns * width, channels)
     return (jnp.pad(gradient, ((0, 0), (0, beyond.shape[0]), (0, beyond.shape[1]), (0, 0))),)
 
 
-max_pool.defvjp(_forward, _backward)
+_pooled.defvjp(_forward, _backward)

@@ -103,7 +103,7 @@ def distance_curves(curves: Curves) -> Figure | None:
     _lines(left, [pair for pair in series if pair not in shared])
     _label(left, "Distance to the teacher's embedding", "step", "distance")
     _lines(right, shared)
-    _label(right, "Bias-corrected distance correlation", "step", "squared")
+    _label(right, "Bias-corrected distance correlation", "step", "$R^2$")
     return figure
 
 

@@ -117,20 +117,19 @@ def _of_parquet(path: Path) -> Archive:
 def _of_tfds(path: Path) -> Archive:
     import tensorflow_datasets as tfds
 
-    from jaxkd.data.tfds_folder import reading
+    from jaxkd.data.tfds_folder import Rows, reading
 
     with reading(path):
         builder = tfds.builder_from_directory(path)
-        features = sorted(builder.info.features or ())  # type: ignore[arg-type]
-        if not {"id", "embedding"} <= set(features):
-            raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed: write it anew with features of these names.")
-        sources: dict[str, Any] = builder.as_data_source()  # type: ignore[assignment]
-        places = [(split, row) for split, source in sources.items() for row in range(len(source))]
-        names = [sources[split][row]["id"] for split, row in places]
+    features = sorted(builder.info.features or ())  # type: ignore[arg-type]
+    if not {"id", "embedding"} <= set(features):
+        raise DataError(f"{path} has the features {', '.join(features)}, but id and embedding are needed: write it anew with features of these names.")
+    sources = {split: Rows(builder, split) for split in builder.info.splits}
+    places = [(split, row) for split, source in sources.items() for row in range(len(source))]
+    names = [sources[split][row]["id"] for split, row in places]
 
     def read(place: tuple[str, int]) -> np.ndarray:
-        with reading(path):
-            return np.asarray(sources[place[0]][place[1]]["embedding"])
+        return np.asarray(sources[place[0]][place[1]]["embedding"])
 
     def hash_of(_: list[Any]) -> str:
         return sha256_json([[file.name, sha256_file(file)] for file in sorted(path.iterdir()) if file.is_file()])

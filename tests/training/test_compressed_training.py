@@ -269,3 +269,17 @@ def test_validation_logs_what_the_features_share_with_either_embedding():
     for name, target in (("raw", batch.embedding), ("compact", compact)):
         sides = (np.asarray(side, np.float64).mean(axis=1)[batch.where] for side in (outputs.features, target))
         assert float(terms[f"distance_correlation_{name}"]) == pytest.approx(dcor.u_distance_correlation_sqr(*sides), abs=1e-5)
+
+
+def test_validation_terms_are_of_the_global_batch():
+    """Two replicas of a mapped axis, the second with rows that do not count, against the whole batch at once."""
+    _, experiment, state = _experiment()
+    batch = _batch(1)._replace(where=np.arange(ROWS) < ROWS - 2)
+    logits, whole = eval_step(experiment, state, batch)
+    halves = jax.tree.map(lambda x: x.reshape(2, ROWS // 2, *x.shape[1:]), batch)
+    evaluate = functools.partial(eval_step, experiment, axis_name="data")
+    mapped_logits, mapped = jax.jit(jax.vmap(evaluate, in_axes=(None, 0), axis_name="data"))(state, halves)
+    for replica in range(2):
+        np.testing.assert_allclose(mapped_logits[replica], logits, atol=1e-5)
+        for name in ("distance_correlation_raw", "distance_correlation_compact"):
+            assert float(mapped[name][replica]) == pytest.approx(float(whole[name]), abs=1e-5)
