@@ -25,7 +25,7 @@ def make_optimiser(settings: Any, method: Method) -> optax.GradientTransformatio
     def chain(steps: int) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(settings.weight_decay)
         adam = [decay, optax.scale_by_adam()] if settings.optimiser == "adam" else [optax.scale_by_adam(), decay]
-        return optax.chain(optax.clip_by_global_norm(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings, steps)))
+        return optax.chain(_clip(settings.clip_norm), *adam, optax.scale_by_learning_rate(learning_rate(settings, steps)))
 
     def group(path: tuple[Any, ...], _: Any) -> str:
         on_teacher_side = path[0].key == "auxiliary" and path[1].key in method.teacher_side
@@ -36,6 +36,16 @@ def make_optimiser(settings: Any, method: Method) -> optax.GradientTransformatio
     if first:
         student, teacher = _during(student, lambda step: step >= first), _during(teacher, lambda step: step < first)
     return optax.multi_transform({"student": student, "teacher": teacher}, lambda params: jax.tree.map_with_path(group, params))
+
+
+def _clip(most: float) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` by one factor for all arrays: a product that XLA fuses into what follows, where a division and a selection cost a pass."""
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple[optax.Updates, optax.OptState]:
+        factor = jnp.minimum(1.0, most / optax.tree.norm(updates))
+        return jax.tree.map(lambda update: factor * update, updates), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 class _Paused(NamedTuple):
