@@ -36,21 +36,20 @@ Computed = dict[str, dict[str, np.ndarray]]
 """NAME/WRAPPER/DEVICES -> arrays by name; NAME/WRAPPER/drawn -> the parameters that a training starts from."""
 DEVICES = 8
 EVERY_LAYOUT = "JAXKD_TEST_EVERY_LAYOUT" in os.environ
-"""Whether each of ALL is computed by both wrappers on every number of devices, in one process and in two. Else in one process by each wrapper on two numbers,
-in two processes by one wrapper on one number, in turn: the program there is that of as many devices of one, what may differ is how a batch comes together."""
+"""Whether each of ALL is computed by both wrappers on every number of devices, in one process and in two. Else in turn: in one process by each wrapper on one
+number, and every second in two processes by one wrapper on one number, where the program is that of as many devices of one process."""
 
 
 def _of_one_process(place: int) -> dict[str, list[int]]:
     if EVERY_LAYOUT:
         return {"jit": [2, 4, 8], "pmap": [1, 2, 4, 8]}
-    return {"jit": [(2, 4)[place % 2], 8], "pmap": [(1, 2, 8)[place % 3], 4]}
+    return {"jit": [(8, 4, 2)[place % 3]], "pmap": [(4, 8, 2, 1)[place % 4]]}
 
 
 def _of_two_processes(place: int) -> dict[str, list[int]]:
-    numbers = [1, 2, 4]
     if EVERY_LAYOUT:
-        return {"jit": numbers, "pmap": numbers}
-    return {("jit", "pmap")[place % 2]: [numbers[place % 3]]}
+        return {"jit": [1, 2, 4], "pmap": [1, 2, 4]}
+    return {("jit", "pmap")[place % 2]: [(2, 4, 1)[place % 3]]}
 
 
 CELLS: dict[int, Cells] = {
@@ -60,7 +59,7 @@ CELLS: dict[int, Cells] = {
         **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
     },
     2: {
-        **{name: _of_two_processes(place) for place, name in enumerate(ALL)},
+        **{name: _of_two_processes(place) for place, name in enumerate(ALL if EVERY_LAYOUT else ALL[::2])},
         "text:crd": _of_two_processes(ALL.index("text:crd")) | {"sharded": [2]},
         "compressed": {"jit": [2], "pmap": [2], "sharded": [2]},
     },
