@@ -94,6 +94,15 @@ def checked_pairs(pairs: list[tuple[str, str]], theirs: Sequence[str], ours: Seq
     return pairs
 
 
+def as_multilabel(dataset: "Dataset") -> "Dataset":
+    """The data set as one of many labels: where a clip has one class, that is known to be there and all others to be absent."""
+    if dataset.task == "multilabel":
+        return dataset
+    own = copy.copy(dataset)
+    own.task, own.fully_labelled = "multilabel", own
+    return own
+
+
 def in_our_classes(dataset: "Dataset", ours: Sequence[str], pairs: list[tuple[str, str]]) -> "Dataset":
     """A multi-label data set with our classes in place of its own.
 

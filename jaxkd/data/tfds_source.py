@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
+from tensorflow_datasets.core.constants import DATA_DIR
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
@@ -102,7 +103,7 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
         made_from["rows"] = {split: [info.num_examples, info.num_bytes] for split, info in builder.info.splits.items()}
 
     def load() -> Corpus:
-        _make_ready(builder)
+        _make_ready(builder, data_config.tfds_data_dir)
         licences = {"rows": builder.info.redistribution_info.license or f"the terms of {builder.info.full_name} ({builder.info.homepage or 'none stated'})"}
         notes = {"citation": builder.info.citation} if builder.info.citation else {}
         remarks: Counter[str] = Counter()
@@ -120,11 +121,11 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
 
 def _builder(name: str, data_dir: str) -> Any:
     try:
-        with _tensorflow_for(name):
+        with _tensorflow_for(name, data_dir):
             return tfds.builder(name, data_dir=str(Path(data_dir).expanduser()) if data_dir else None, file_format=FILE_FORMAT)
     except tfds.core.DatasetNotFoundError as error:
         if _tensorflow_is_missing() and name.partition("/")[0] in NEED_TENSORFLOW:
-            raise _needs_tensorflow(name) from error
+            raise _needs_tensorflow(name, data_dir) from error
         hint = f" Builders that need TensorFlow are not found while it is missing: {INSTALL}." if _tensorflow_is_missing() else ""
         raise ConfigError(
             f"data.tfds_name={name}: TFDS has no such data set, neither as a builder nor prepared in its folder. Check the spelling.{hint}"
@@ -145,18 +146,23 @@ def _tensorflow_is_missing() -> bool:
     return importlib.util.find_spec("tensorflow") is None
 
 
-def _needs_tensorflow(name: str) -> ResourceError:
-    return ResourceError(f"the TFDS builder of {name} needs TensorFlow, which is not installed: {INSTALL}.")
+def _needs_tensorflow(name: str, data_dir: str) -> ResourceError:
+    folder, own = Path(data_dir or DATA_DIR).expanduser(), name.partition(":")[0]
+    found = f"holds no {own}" if folder.is_dir() else "does not exist"
+    return ResourceError(
+        f"the TFDS builder of {name} needs TensorFlow, which is not installed: {INSTALL}. A set that is prepared already is read without: "
+        f"data.tfds_data_dir={data_dir!r} stands for {folder}, which {'holds it in another form' if (folder / own).is_dir() else found}."
+    )
 
 
 @contextlib.contextmanager
-def _tensorflow_for(name: str) -> Iterator[None]:
+def _tensorflow_for(name: str, data_dir: str) -> Iterator[None]:
     """Names what is missing where TFDS fails to import it: the extra for TensorFlow, else the package."""
     try:
         yield
     except ImportError as error:
         if _tensorflow_is_missing():
-            raise _needs_tensorflow(name) from error
+            raise _needs_tensorflow(name, data_dir) from error
         raise ResourceError(f"the TFDS builder of {name} needs {error.name or error}, which is not installed: install that package.") from error
 
 
@@ -181,13 +187,13 @@ def _points(data_config: Any) -> int:
     return round(data_config.clip_seconds * data_config.sample_rate)
 
 
-def _make_ready(builder: Any) -> None:
+def _make_ready(builder: Any, data_dir: str) -> None:
     """Downloads and prepares the data set unless it is there."""
     if builder.is_prepared():
         return
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
-        with without_tensorflow(builder) if builder.name in PLAIN_BUILDERS else _tensorflow_for(builder.name):
+        with without_tensorflow(builder) if builder.name in PLAIN_BUILDERS else _tensorflow_for(builder.name, data_dir):
             builder.download_and_prepare(download_config=config, file_format=FILE_FORMAT)
     except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
         raise FetchError(

@@ -108,6 +108,20 @@ def distance_curves(curves: Curves) -> Figure | None:
 
 
 @_styled
+def singular_values(layers: dict[str, list[float]]) -> Figure:
+    """The singular values of each matrix of a transformation by their rank, on a logarithmic axis: how many directions of the embedding it passes on.
+
+    Args:
+      layers: {name: descending}; zeros are left out.
+    """
+    figure, (axes,) = _figure(6.0, 3.2, 1, 1)
+    _lines(axes, [(layer, (list(range(1, len(values) + 1)), [value or np.nan for value in values])) for layer, values in layers.items()])
+    _label(axes, "Singular values of the transformation", "rank", "singular value")
+    axes.set_yscale("log")
+    return figure
+
+
+@_styled
 def class_scores(classes: Sequence[str], panels: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Average precision of each class, one panel a split; the points of the student and of what it is measured against joined by a line.
 

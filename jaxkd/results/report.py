@@ -219,6 +219,9 @@ def _document(report: dict[str, Any], student: dict[str, Predictions], curves: p
         description = f"Heat map on {split}: mean score of each predicted class in the columns, given each true class in the rows."
         blocks.append(Plot(f"Mean score given the true class, {split}", f"confusion_{split}", description, plots.confusion(classes, given, split)))
     blocks.extend(_diagnostics_table(report))
+    if layers := (report.get("diagnostics") or {}).get("singular_values"):
+        spectrum = "The singular values of each matrix of the transformation by their rank, on a logarithmic axis."
+        blocks.append(Plot("What the transformation passes on", "singular_values", spectrum, plots.singular_values(layers)))
     blocks.append(Text("Notes", notes or ["none"]))
     blocks.append(Text("How to read this", how_to_read_run(report)))
     blocks.append(Table("Time by stage", ["stage", "seconds"], [[stage, numbers.amount(value)] for stage, value in report["timings_s"].items()]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxkd import data, students
 from jaxkd.data.dataset import Dataset
-from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config, other_split
+from jaxkd.data.other import as_multilabel, checked_pairs, class_pairs, in_our_classes, other_config, other_split
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.metrics import evaluated_classes
@@ -22,12 +22,17 @@ def load_other(config: Any, dataset: Any, cache_dir: Path) -> Dataset:
       ConfigError: its examples are not what the student takes, or its classes do not fit `config.other.classes`.
       DataError: no class can be scored on its test split.
     """
-    theirs = data.prepare(other_config(config), cache_dir)
-    kinds = [(one.modality, one.task, one.sample_rate) for one in (dataset, theirs)]
-    if kinds[0] != kinds[1] or dataset.task != "multilabel":
+    if dataset.task != "multilabel":
         raise ConfigError(
-            f"config.other.source {theirs.name} holds {kinds[1]}, but the student takes {kinds[0]} (kind, task, sample rate): "
-            "both must be multi-label and of one rate; let that source make its clips at data.sample_rate."
+            f"config.other.source is {config.other.source!r}, but the student learns one of {len(dataset.classes)} classes an example: another data set "
+            "is scored for students of many labels. Leave it empty."
+        )
+    theirs = as_multilabel(data.prepare(other_config(config), cache_dir))
+    kinds = [(one.modality, one.sample_rate) for one in (dataset, theirs)]
+    if kinds[0] != kinds[1]:
+        raise ConfigError(
+            f"config.other.source {theirs.name} holds {kinds[1]}, but the student takes {kinds[0]} (kind, sample rate): "
+            "let that source make its clips at data.sample_rate."
         )
     if other_split(config) in dataset.splits:
         raise ConfigError(f"the data has a split {other_split(config)!r} of its own: give the other data set another config.other.name.")

@@ -7,7 +7,7 @@ from jaxkd import config as configs
 from jaxkd import pipeline, teachers
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.data.fewer_labels import fewer_labels
-from jaxkd.data.other import checked_pairs, class_pairs, in_our_classes, other_config
+from jaxkd.data.other import as_multilabel, checked_pairs, class_pairs, in_our_classes, other_config
 from jaxkd.errors import ConfigError
 
 THEIRS = ("grand", "upright", "kit", "kazoo")
@@ -34,6 +34,18 @@ def test_a_class_of_ours_is_there_where_one_that_stands_for_it_is_and_absent_whe
     assert seen.tolist() == [[0, 1, -1], [1, 1, -1], [0, 1, -1], [1, -1, -1], [-1, 0, -1], [0, 0, -1], [1, 1, -1], [-1, -1, -1]]
     assert mapped.classes == ("drums", "piano", "violin") and mapped.fully_labelled is dataset and mapped.fingerprint != dataset.fingerprint
     assert dataset.labels(ids).shape == (8, 4)
+
+
+def test_one_class_a_clip_is_a_label_that_is_there_and_others_that_are_not(tmp_path):
+    labels = np.eye(4, dtype=np.float32)[[2, 0, 3]]
+    rows = {split: Split([f"{split}/{i}" for i in range(3)], np.ones((3, 10), np.int16), labels, np.ones((3, 4), bool)) for split in ("train", "valid", "test")}
+    fields = {"name": "one", "fingerprint": "f", "modality": "audio", "task": "multiclass", "notes": {}, "licence": "", "sample_rate": 16000}
+    theirs = write_dataset(tmp_path / "set", classes=THEIRS, splits=rows, **fields)
+    mapped = in_our_classes(as_multilabel(theirs), ("drums", "piano", "violin"), class_pairs(["grand=piano", "upright=piano", "kit=drums"]))
+    ids = theirs.splits["test"]
+    assert np.where(mapped.label_mask(ids), mapped.labels(ids), -1).tolist() == [[1, 0, -1], [0, 1, -1], [0, 0, -1]]
+    assert (mapped.task, mapped.fully_labelled.task, theirs.task) == ("multilabel", "multilabel", "multiclass")
+    np.testing.assert_array_equal(mapped.fully_labelled.labels(ids), labels)
 
 
 def test_without_pairs_the_names_that_both_have():

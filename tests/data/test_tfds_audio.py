@@ -1,3 +1,5 @@
+import importlib.util
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -170,6 +172,19 @@ def test_gtzan_has_one_part_that_is_split_by_seed(tmp_path, monkeypatch):
     assert rows_of(other, "test") != rows_of(dataset, "test")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TFDS's own audio feature needs TensorFlow: python -m pip install 'jaxkd[tfds-tf]'")
+def test_tfds_own_audio_feature_is_read_as_it_was_written(tmp_path):
+    clips = np.stack([pcm(sound(row)) for row in range(60)])
+    np.save(tmp_path / "clips.npy", clips)
+    subprocess.run([sys.executable, "-m", "tests.data.tfds_with_tensorflow", str(tmp_path)], check=True)
+    with np.load(tmp_path / "read.npz") as read:
+        rows = [row_of(clip) for clip in read["clips"]]
+        assert sorted(rows) == list(range(60))
+        np.testing.assert_allclose(read["clips"] / 32767, clips[rows] / 32768, atol=1e-4)
+        known = read["known"].all(axis=1)
+        np.testing.assert_array_equal(read["labels"].argmax(axis=1)[known], np.array(rows)[known] % 10)
+
+
 def test_nsynth_takes_the_family_and_its_own_valid_part(tmp_path, monkeypatch):
     keys = tfds_source.KEYS["nsynth"]
     dataset = prepared(OwnNsynth, keys, tmp_path, monkeypatch)
@@ -243,5 +258,5 @@ def test_a_folder_whose_description_is_no_json_is_named(tmp_path, monkeypatch):
 
 def test_what_else_a_builder_needs_is_named(monkeypatch):
     monkeypatch.setattr(tfds_source, "_tensorflow_is_missing", lambda: False)
-    with pytest.raises(ResourceError, match="TFDS builder of nsynth needs apache_beam, which is not installed"), tfds_source._tensorflow_for("nsynth"):
+    with pytest.raises(ResourceError, match="TFDS builder of nsynth needs apache_beam, which is not installed"), tfds_source._tensorflow_for("nsynth", ""):
         raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")

@@ -112,8 +112,11 @@ def test_unpublished_labels(tmp_path):
 
 @pytest.mark.parametrize("name", ["glue/cola", "glue/sst2", "speech_commands"])
 def test_builders_that_need_tensorflow_name_the_extra(name, tmp_path):
-    with pytest.raises(ResourceError, match=rf"{name} needs TensorFlow, which is not installed: python -m pip install 'jaxkd\[tfds-tf\]'"):
+    needed = rf"{name} needs TensorFlow, which is not installed: python -m pip install 'jaxkd\[tfds-tf\]'"
+    with pytest.raises(ResourceError, match=rf"{needed}.* stands for {tmp_path}, which holds no {name}"):
         prepared(name, tmp_path, tfds_data_dir=str(tmp_path))
+    with pytest.raises(ResourceError, match=rf"{needed}.* stands for {tmp_path}/absent, which does not exist"):
+        prepared(name, tmp_path, tfds_data_dir=str(tmp_path / "absent"))
 
 
 @pytest.mark.parametrize(

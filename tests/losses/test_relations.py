@@ -77,6 +77,24 @@ def test_float32_is_accurate(pair, change, bias_corrected):
         assert np.linalg.norm(np.asarray(gradient) - np.asarray(truth)) < 1e-5 * np.linalg.norm(truth)
 
 
+@pytest.mark.parametrize("scale", [1, 1e-2, 1e-4])
+def test_float32_is_accurate_with_the_constants_of_east(pair, scale):
+    """In the published recipe they are felt where features are small; the oracle has EAsT's own form, constants and all, in float64."""
+    x, y = ((scale * side).astype(np.float32) for side in pair)
+
+    def east(a, b):
+        distances = [jnp.sqrt(jnp.sum((side[:, None] - side[None]) ** 2, axis=-1) + EAST_EPS[0]) for side in (a, b)]
+        a, b = (d - d.mean(axis=0) - d.mean(axis=1)[:, None] + d.mean() for d in distances)
+        return jnp.mean(a * b) / jnp.sqrt(jnp.mean(a * a) * jnp.mean(b * b) + EAST_EPS[1])
+
+    value, gradients = jax.jit(jax.value_and_grad(lambda a, b: distance_correlation_sqr(a, b, eps=EAST_EPS), argnums=(0, 1)))(x, y)
+    with jax.enable_x64(True):
+        truth, exact = jax.jit(jax.value_and_grad(east, argnums=(0, 1)))(x.astype(np.float64), y.astype(np.float64))
+    assert abs(float(value) - float(truth)) < 1e-6
+    for gradient, true in zip(gradients, exact, strict=True):
+        assert np.linalg.norm(np.asarray(gradient) - np.asarray(true)) < 1e-5 * np.linalg.norm(true)
+
+
 def distance_correlation_sqr_of(bias_corrected: bool):
     return lambda x, y: distance_correlation_sqr(x, y, bias_corrected=bias_corrected)
 

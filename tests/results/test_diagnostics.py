@@ -15,7 +15,7 @@ from jaxkd.config import default_config
 from jaxkd.errors import ArtefactError
 from jaxkd.methods.method import Context
 from jaxkd.parallel import Devices
-from jaxkd.results import diagnostics
+from jaxkd.results import diagnostics, plots
 from jaxkd.results.diagnostics import best_state, diagnose
 from jaxkd.results.report import screen_table, write_report
 from jaxkd.training.checkpoint import Checkpoints
@@ -115,4 +115,8 @@ def test_the_report_shows_them_as_a_table(finished, tmp_path):
         text = (tmp_path / "run" / name).read_text().replace("\\", "")
         for part in ("Diagnostics (valid, 240 clips)", "0.432", "0.654", "0.876", "0.346", "0.753", "3.25, 1.5, 0.125", "distances between clips"):
             assert part in text, (name, part)
+        assert "What the transformation passes on" in text and "singular_values" in text
+    (line,) = plots.singular_values({"output": [3.25, 1.5, 0.0]}).axes[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(line.get_ydata(), [3.25, 1.5, np.nan])
     assert "Diagnostics" not in screen_table(report)

@@ -6,6 +6,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxkd.data.loader import TrainLoader, eval_batches, stream_indices
 from jaxkd.errors import ConfigError
@@ -36,6 +37,21 @@ def test_rows_are_labelled_then_unlabelled_one_to_three(tiny_dataset):
     assert batch.rows.inputs.dtype == np.int16
     assert (batch.mixup_weight >= 0.5).all()
     assert (batch.mixup_weight <= 1).all()
+
+
+def test_mixup_draws_its_weight_from_the_folded_beta_and_its_partner_evenly(tiny_dataset):
+    """Of 4,000 rows: `max(w, 1 - w)` with w ~ Beta(0.3, 0.3) has the distribution function 2 F(x) - 1."""
+    loader, weights, partners = _loader(tiny_dataset), [], collections.Counter()
+    for step in range(200):
+        batch = loader.batch(step)
+        weights.append(batch.mixup_weight)
+        partners.update(row.tobytes() for row in batch.partners.inputs)
+    assert scipy.stats.kstest(np.concatenate(weights), lambda x: 2 * scipy.stats.beta(0.3, 0.3).cdf(x) - 1).pvalue > 0.01
+    own = [row.tobytes() for row in tiny_dataset.gather(tiny_dataset.splits["train"])]
+    known = tiny_dataset.label_mask(tiny_dataset.splits["train"]).any(axis=1)
+    for stream in (known, ~known):
+        counts = [partners[row] for row, one in zip(own, stream, strict=True) if one]
+        assert len(counts) == 24 and scipy.stats.chisquare(counts).pvalue > 0.01
 
 
 def test_every_labelled_clip_is_seen_equally_often(tiny_dataset):

@@ -74,15 +74,24 @@ def test_embeddings_of_another_width_are_refused(tiny_dataset):
     other_data.require_width((128, 200), (128, 200), tiny_dataset)
 
 
-@pytest.mark.parametrize(("change", "message"), [({"sample_rate": 8000}, "8000"), ({"task": "multiclass"}, "multiclass")])
-def test_another_data_set_that_the_student_cannot_take_is_refused(tiny_dataset, monkeypatch, change, message):
+def test_another_data_set_of_another_rate_is_refused(tiny_dataset, monkeypatch):
     theirs = copy.copy(tiny_dataset)
-    vars(theirs).update(change)
+    theirs.sample_rate = 8000
     monkeypatch.setattr("jaxkd.data.prepare", lambda config, cache_dir: theirs)
     config = small_config()
     config.other.source = "rendered_instruments"
-    with pytest.raises(ConfigError, match=rf"{message}.* but the student takes .* at data\.sample_rate"):
+    with pytest.raises(ConfigError, match=r"holds \('audio', 8000\), but the student takes \('audio', 16000\).* at data\.sample_rate"):
         other_data.load_other(config, tiny_dataset, Path("unused"))
+
+
+def test_a_student_of_one_class_an_example_is_refused_another_data_set_before_that_is_read(tiny_dataset, monkeypatch):
+    ours = copy.copy(tiny_dataset)
+    ours.task = "multiclass"
+    monkeypatch.setattr("jaxkd.data.prepare", lambda config, cache_dir: pytest.fail("was read"))
+    config = small_config()
+    config.other.source = "tfds"
+    with pytest.raises(ConfigError, match=r"config.other.source is 'tfds', but the student learns one of 16 classes an example"):
+        other_data.load_other(config, ours, Path("unused"))
 
 
 def test_another_data_set_without_a_class_to_score_is_refused(tiny_dataset, monkeypatch):
