@@ -25,12 +25,12 @@ import numpy as np
 from benchmarks.growth import growth_plot, slope
 from benchmarks.pairs import Ask, parser, sides, timed, use_threads
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
-from jaxkd.losses import EAST_EPS, distance_correlation_loss, distance_correlation_sqr
+from jaxkd.losses import EAST_EPS, distance_correlation_loss
 from jaxkd.results import numbers
 from jaxkd.results.document import Table
 
 WIDTHS = (512, 768)
-SIZES = (*((n, *WIDTHS) for n in (16, 64, 256, 1024, 4096)), (1024, 128, 128), (1024, 2048, 2048))
+SIZES = (*((n, *WIDTHS) for n in (16, 64, 256, 1024, 4096)), *((n, width, width) for width in (128, 2048) for n in (16, 256, 1024, 4096)))
 """n, p and q of what torch does too."""
 ALONE = (8192, *WIDTHS)
 """Beyond what is held as whole matrices: without torch."""
@@ -63,8 +63,8 @@ def compiled(kind: str, n: int, *widths: int) -> tuple[Any, list[jax.Array]]:
     """What is timed, and its arguments."""
     sides = [jnp.asarray(side) for side in random_sides(n, widths, (62,) if kind == "groups" else ())]
     functions: dict[str, Callable[..., Any]] = {
-        "both": jax.value_and_grad(distance_correlation_sqr, argnums=(0, 1)),
-        "student": jax.value_and_grad(distance_correlation_sqr),
+        "both": jax.value_and_grad(distance_correlation_loss, argnums=(0, 1)),
+        "student": jax.value_and_grad(distance_correlation_loss),
         "groups": jax.value_and_grad(functools.partial(distance_correlation_loss, group_size=n, eps=EAST_EPS), argnums=(0, 1)),
         "floor": two_products,
     }

@@ -76,8 +76,9 @@ def mean_over_groups(
 def _sum_over_groups(
     group_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], rows: tuple[jax.Array, jax.Array, jax.Array], min_rows: int, group_size: int | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Sum over groups of their loss times their rows, and of their rows."""
-    total = len(rows[0])
+    """Sum over groups of their loss times their rows, and of their rows. A single one is not made a batch of one, whose tiles would take half more memory."""
+    x, y, weights = rows
+    total = len(x)
     size = total if group_size is None else min(group_size, total)
     groups = -(-total // size)
 
@@ -85,9 +86,12 @@ def _sum_over_groups(
         padded = jnp.pad(x, [(0, groups * size - total)] + [(0, 0)] * (x.ndim - 1))
         return padded.reshape((groups, size, *x.shape[1:]))
 
-    x, y, weights = map(split, rows)
-    over_frames = jax.vmap(group_loss, in_axes=(1, 1, None))
-    losses = jnp.mean(jax.vmap(over_frames)(x, y, weights), axis=1)
+    if groups == x.shape[1] == 1:
+        losses, weights = group_loss(x[:, 0], y[:, 0], weights)[None], weights[None]
+    else:
+        x, y, weights = map(split, rows)
+        over_frames = jax.vmap(group_loss, in_axes=(1, 1, None))
+        losses = jnp.mean(jax.vmap(over_frames)(x, y, weights), axis=1)
     counts = jnp.sum(weights, axis=1)
     counts = jnp.where(counts >= min_rows, counts, 0)
     return jnp.sum(jnp.where(counts > 0, losses, 0) * counts), jnp.sum(counts)

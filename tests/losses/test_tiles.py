@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxkd.losses import EAST_EPS, correlation
+from jaxkd.losses import EAST_EPS, correlation, distance_correlation_loss
 from tests.dcor_oracle import dcor
 
 N, P, Q, BLOCK = 44, 5, 7, 16
@@ -88,10 +88,6 @@ def test_tiles_of_own_rows_are_whole_matrices(bias_corrected):
         assert np.linalg.norm(gradient.reshape(other.shape) / 4 - other) <= 5e-6 * np.linalg.norm(other)
 
 
-def _loss(rows: int):
-    return functools.partial(correlation.correlation, weights=np.ones(rows, np.float32), bias_corrected=False, eps=None)
-
-
 def _sides(rows: int) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct((rows, width), np.float32) for width in (512, 768)]
 
@@ -100,7 +96,8 @@ def test_tiles_and_mirrored_products_are_for_one_device(monkeypatch):
     """Tiles for more than 4,096 rows. Under jit several devices would compute each tile all of them, and mirrored parts would cross."""
 
     def program(rows):
-        return str(jax.make_jaxpr(_loss(rows))(*_sides(rows)))
+        loss = functools.partial(correlation.correlation, weights=np.ones(rows, np.float32), bias_corrected=False, eps=None)
+        return str(jax.make_jaxpr(loss)(*_sides(rows)))
 
     assert "scan" not in program(4096) and program(4096).count("dot_general") > 2
     assert "scan" in program(4097)
@@ -112,7 +109,7 @@ def test_8192_rows_take_less_than_100_mb_and_a_constant_side_costs_no_product_of
     """One matrix of pairs would take 268 MB. Compiled, not run."""
     products = {}
     for argnums in (0, (0, 1)):
-        program = jax.jit(jax.value_and_grad(_loss(8192), argnums=argnums)).lower(*_sides(8192)).compile()
+        program = jax.jit(jax.value_and_grad(distance_correlation_loss, argnums=argnums)).lower(*_sides(8192)).compile()
         assert program.memory_analysis().temp_size_in_bytes < 100e6
         assert "8192,8192" not in program.as_text()
         products[argnums] = program.as_text().count(" dot(")
