@@ -46,10 +46,13 @@ def join(job: Job) -> None:
     """Joins the job, before JAX touches a device.
 
     Raises:
-      ConfigError: neither flags nor the cluster say where the coordinator is; a number is out of range; or not all processes came in time.
+      ConfigError: neither flags nor the cluster say where the coordinator is; a flag is of the wrong form or range; or not all processes came in time.
     """
     import jax
 
+    host, _, port = job.coordinator.rpartition(":")
+    if job.coordinator and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ConfigError(f"--coordinator={job.coordinator} must have the form HOST:PORT, with a port from 1 to 65535.")
     if job.coordinator and (job.processes is None or job.process is None or not 0 <= job.process < job.processes):
         raise ConfigError(
             f"--coordinator={job.coordinator} goes with --num_processes and --process_id from 0 to one less, not {job.processes} and {job.process}."

@@ -70,6 +70,9 @@ def _run(arguments: list[str]) -> None:
     cache_dir = Path(_CACHE_DIR.value) if _CACHE_DIR.value else default_cache_dir()
     if _REMOVE.value and _MODE.value != "cache":
         raise ConfigError("--remove goes with --mode=cache.")
+    for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
+        if flag.present and not _DISTRIBUTED.value:
+            raise ConfigError(f"--{flag.name}={flag.value} goes with --distributed: add it, or this process would run alone.")
     if _MODE.value == "cache":
         from jaxkd.data import cache
 

@@ -14,8 +14,8 @@ _PR_SET_PDEATHSIG = 1
 PEER_LOST = 4
 GOES_ON = "the same commands go on from the last saved step."
 NOT_JOINED = (
-    "the processes of the job did not all reach its coordinator within {seconds} s (--join_seconds): is --num_processes the same everywhere, is every process "
-    "running, and can its host reach the coordinator's port?"
+    "the processes of the job did not all reach its coordinator within {seconds} s (--join_seconds): is --num_processes the same everywhere, each --process_id "
+    "given once, every process running, can its host reach the coordinator's port, or is that port in use by something else?"
 )
 
 
@@ -39,7 +39,8 @@ def watch(join_seconds: int) -> int:
     """Runs the command of this process again as a child, and returns its exit status.
 
     Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 2 before it has joined, for which it has
-    `join_seconds`, and 4 afterwards. A child that was killed otherwise has 128 + the number of the signal.
+    `join_seconds`, and 4 afterwards. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was killed otherwise has 128 + the number
+    of the signal.
     """
     told, tells = os.pipe()
     command, environment = [sys.executable, *sys.orig_argv[1:]], os.environ | {_WATCHED: str(tells)}
@@ -52,7 +53,7 @@ def watch(join_seconds: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
     status = child.wait()
-    if status == -signal.SIGABRT and not os.read(told, 1):
+    if status in (-signal.SIGABRT, -signal.SIGSEGV) and not os.read(told, 1):
         print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
         return ConfigError.exit_status
     if status == -signal.SIGABRT:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -239,10 +240,13 @@ def test_a_job_needs_a_coordinator_and_its_numbers(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_never_comes_ends_the_job(tmp_path):
+def test_a_process_that_never_comes_or_a_port_that_is_taken_ends_the_job(tmp_path):
     job = start_job(tmp_path / "run", *TEXT, "--join_seconds=5", processes=1, of_one={0: ("--num_processes=2",)})
-    (said,) = ended(job, 2)
-    assert "did not all reach its coordinator" in said and "(--join_seconds)" in said
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        job += start_job(tmp_path / "taken", *TEXT, processes=1, coordinator=address)
+        for said in ended(job, 2, 2):
+            assert "did not all reach its coordinator" in said and "(--join_seconds)" in said
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """What the errors of a job's processes are taken for, and how long they wait for each other's files."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import jax
@@ -10,6 +13,7 @@ import pytest
 from jaxkd import hosts, together
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.hosts import is_of_a_lost_process
+from tests.jobs import ROOT
 
 RESET = "Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:538] Read error [10.77.0.2]:1422: Connection reset by peer"
 
@@ -29,6 +33,39 @@ def test_what_a_collective_raises_without_the_other_process_is_known_from_faults
     wrapped = OSError("a library's own")
     wrapped.__cause__ = error
     assert is_of_a_lost_process(wrapped) == lost
+
+
+@pytest.mark.parametrize("coordinator", ["localhost", ":12321", "localhost:", "localhost:abc", "localhost:0", "localhost:65536"])
+def test_a_coordinator_of_another_form_is_named(coordinator):
+    with pytest.raises(ConfigError, match=f"--coordinator={coordinator} must have the form HOST:PORT, with a port from 1 to 65535"):
+        hosts.join(hosts.Job(coordinator, 1, 0, join_seconds=1, heartbeat_seconds=1))
+
+
+DIES = """
+import os, sys
+from jaxkd import watch
+if watch.is_watched():
+    if sys.argv[2] == "joined":
+        watch.tell_joined()
+    os.kill(os.getpid(), int(sys.argv[1]))
+sys.exit(watch.watch(7))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "joined", "status", "said"),
+    [
+        (signal.SIGSEGV, False, 2, "did not all reach its coordinator within 7 s"),
+        (signal.SIGABRT, False, 2, "did not all reach its coordinator within 7 s"),
+        (signal.SIGABRT, True, 4, "the same commands go on"),
+        (signal.SIGSEGV, True, 139, "ended by SIGSEGV; the same commands go on"),
+        (signal.SIGKILL, False, 137, "ended by SIGKILL; the same commands go on"),
+    ],
+)
+def test_how_a_process_dies_is_told_from_whether_it_had_joined(number, joined, status, said):
+    command = [sys.executable, "-c", DIES, str(int(number)), "joined" if joined else "alone"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == status and said in ended.stderr
 
 
 def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(tmp_path, monkeypatch):

@@ -287,6 +287,7 @@ def test_workdir_without_write_permission(tmp_path):
         (["--config.compressed.stop_gradient=maybe"], "jaxkd: --config.compressed.stop_gradient=maybe: write true or false.\n"),
         (["--config.other.source=audio_folder", "--config.other.folder=nowhere"], "config.other.folder is 'nowhere', which does not exist"),
         (["--remove=all"], "--remove goes with --mode=cache"),
+        (["--coordinator=alpha:12321", "--num_processes=2", "--process_id=0"], "--coordinator=alpha:12321 goes with --distributed"),
     ],
 )
 def test_bad_usage_is_status_2(tmp_path, arguments, message):
