@@ -11,6 +11,10 @@ Modes:
   report      write the report of an evaluated run again
   cache       list what the cache holds, with licences; --remove=NAME,... or --remove=all removes
 
+Fields of a config, which --config.FIELD=VALUE sets: default_config in jaxkd/config.py lists them. All of them, with their defaults:
+  python -c "from jaxkd.config import default_config; print(default_config())"
+A run keeps those that it has in WORKDIR/config.json.
+
 Several hosts: the same command on each, with --distributed and a --workdir and --cache_dir that all of them share. On Cloud TPU, Slurm and Kubernetes
 JAX finds the others; elsewhere name --coordinator=HOST:PORT, --num_processes and --process_id.
 
@@ -31,7 +35,7 @@ from typing import Any, NoReturn
 
 def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """While libraries are being imported an exception could be swallowed; nothing is being written yet."""
-    os.write(2, b"jaxkd: interrupted before anything was begun.\n")
+    os.write(2, b"jaxkd: interrupted while starting; what was finished before is kept; the same command goes on from there.\n")
     os._exit(128 + number)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,15 @@ def test_interrupted_while_starting(tmp_path):
         # Python's own start took the signal: for its -W options, and went on, or for its site module, and ended
         swallowed = "'import warnings' failed" in err or "Failed to import the site module" in err
         assert swallowed or process.returncode in (130, -signal.SIGINT), f"after {delay} s: {process.returncode}\n{err}"
+
+
+def test_interrupted_while_starting_says_what_is_kept():
+    code = "import os, signal, time, jaxkd.main; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        130,
+        "jaxkd: interrupted while starting; what was finished before is kept; the same command goes on from there.\n",
+    )
 
 
 @pytest.mark.slow
@@ -303,8 +313,11 @@ def test_missing_config_and_help():
     assert "--config is missing" in missing.stderr
     shown = subprocess.run([sys.executable, "-m", "jaxkd.main", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert shown.returncode == 0
-    for word in ("--workdir", "--mode", "--cache_dir", "compare", "Exit status"):
+    for word in ("--workdir", "--mode", "--cache_dir", "compare", "Exit status", "default_config in jaxkd/config.py"):
         assert word in shown.stdout
+    command = next(line for line in shown.stdout.splitlines() if "print(default_config())" in line)
+    fields = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "learning_rate: 0.001" in fields
 
 
 def test_cache_lists_licences_and_removes(cache_dir, small_inputs, tmp_path):

@@ -226,7 +226,7 @@ class EmbeddingStore:
         Raises:
           ArtefactError: a shard is damaged; the message names it.
         """
-        for shard in progress(self._manifest.shards[shards], description="verify embeddings", unit="shard"):
+        for shard in progress(self._manifest.shards[shards], description=f"verify embeddings {self.path.name}", unit="shard"):
             _verify_shard(self.path, shard)
 
 

@@ -19,6 +19,8 @@ from jaxkd.parallel import to_host
 from jaxkd.training.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)
+# a slow disk makes a step wait for the save before it, which costs time alone
+logging.getLogger("absl").addFilter(lambda record: not record.getMessage().startswith("Waiting for previous save to complete"))
 
 
 class Checkpoints:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxkd.data.loader import TrainLoader
 from jaxkd.errors import NonFiniteLossError
-from jaxkd.hosts import StopVote, agreed_signal, of_process_0
+from jaxkd.hosts import StopVote, agreed_signal, index, of_process_0
 from jaxkd.parallel import Devices
 from jaxkd.progress import progress
 from jaxkd.training.checkpoint import Checkpoints
@@ -122,6 +123,8 @@ def train(
 
 @contextlib.contextmanager
 def _bar(start: int, steps: int) -> Iterator[Any]:
+    if start < steps and index() == 0:
+        print("compiling the training step", file=sys.stderr)
     bar = progress(total=steps, initial=start, description="train", unit="step")
     try:
         yield bar

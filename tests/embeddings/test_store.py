@@ -155,6 +155,11 @@ def test_damage_is_found_on_opening(tmp_path, damage, message):
         EmbeddingStore.open(tmp_path / "store")
 
 
+def test_the_store_that_is_verified_is_named(tmp_path, capsys):
+    write(tmp_path / "minilm-mean-0123").verify()
+    assert "verify embeddings minilm-mean-0123: 100%" in capsys.readouterr().err
+
+
 def test_one_changed_bit_is_found_by_verify(tmp_path):
     store = write(tmp_path / "store")
     flip_last_byte(tmp_path / "store" / "shard-00002.npy")

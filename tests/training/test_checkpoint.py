@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, and that a damaged one is refused with advice that works."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -189,3 +190,17 @@ def test_no_checkpoint(tmp_path):
     with pytest.raises(ArtefactError, match="holds no checkpoint: train first"):
         checkpoints.restore_best()
     checkpoints.close()
+
+
+def test_waiting_for_a_save_is_no_warning_but_all_else_is(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("orbax.checkpoint.checkpoint_manager._WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", -1.0)
+    heard = logging.StreamHandler()
+    logging.getLogger("absl").addHandler(heard)
+    try:
+        _saved(tmp_path, (1, 0.1), (2, 0.2))
+        logging.getLogger("absl").warning("disk full")
+    finally:
+        logging.getLogger("absl").removeHandler(heard)
+    err = capfd.readouterr().err
+    assert "disk full" in err
+    assert "Waiting for previous save" not in err

@@ -94,3 +94,8 @@ def test_nothing_is_read_back_between_logs(tmp_path):
     assert offered == [(6, 0.5), (11, 0.5)]
     assert steps.looked == [4, 6, 8, 11]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_compiling_is_said_once(tmp_path, capsys):
+    run(tmp_path)
+    assert capsys.readouterr().err.count("compiling the training step\n") == 1
