@@ -17,6 +17,7 @@ from jaxkd.results import numbers, uncertainty
 from jaxkd.results.beside import means_of_runs, training_costs
 from jaxkd.results.comparison_document import comparison_document, screen_table
 from jaxkd.results.document import write_document
+from jaxkd.results.notes import note_lines
 from jaxkd.results.predictions import Predictions, load_predictions, predictions_path, split_names
 from jaxkd.results.room import room_of
 from jaxkd.results.wording import origin_lines, task_of
@@ -223,4 +224,4 @@ def _notes(runs: list[_Run], variants: Mapping[str, Sequence[str]]) -> list[str]
     differing -= {"method", "seed", *(pair.partition("=")[0] for _, *settings in variants.values() for pair in settings)}
     if differing:
         notes.append(f"The runs differ not only in method and seed, but in {', '.join(sorted(differing))}.")
-    return notes + numbers.note_lines(first.report["notes"])
+    return notes + note_lines(first.report["notes"])

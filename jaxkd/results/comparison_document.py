@@ -5,6 +5,7 @@ from typing import Any
 from jaxkd.results import numbers, plots
 from jaxkd.results.beside import beside_table, cost_table
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen
+from jaxkd.results.notes import brief
 from jaxkd.results.room import HOW_TO_READ as ROOM_TEXT
 from jaxkd.results.room import room_table, unmeasured
 from jaxkd.results.uncertainty import metrics_of
@@ -72,7 +73,7 @@ def _not_ranked_against(versus: dict[str, dict[str, Any]]) -> str:
 def screen_table(report: dict[str, Any]) -> str:
     """The comparison as plain text: the room (or how to measure it) and the method in question, a table a split, calibration and agreement, then the notes."""
     first = [to_screen(block) if isinstance(block, Table) else "\n".join(block.paragraphs) for block in _first_blocks(report)]
-    notes = [f"- {numbers.brief(note)}" for note in report["notes"]]
+    notes = [f"- {brief(note)}" for note in report["notes"]]
     return "\n\n".join([*first, *map(to_screen, _tables(report)), *(["\n".join(["Notes", *notes])] if notes else [])]) + "\n"
 
 

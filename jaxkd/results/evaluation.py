@@ -11,7 +11,6 @@ import numpy as np
 from jaxkd import methods, teachers
 from jaxkd.data.other import other_split
 from jaxkd.embeddings.store import mean_embeddings
-from jaxkd.errors import ArtefactError
 from jaxkd.lelp import fold_logits
 from jaxkd.metrics import calibration_after_scaling, fit_temperature, softmax
 from jaxkd.models.macs import count_macs
@@ -141,8 +140,6 @@ def _teacher_name(config: Any) -> str:
 
 
 def _read_student(config: Any, workdir: Path, prepared: Prepared, guard: MeetingGuard) -> _Trained:
-    if not (workdir / "student").exists():
-        raise ArtefactError(f"{workdir}/student is missing: run with --mode=train (or run) first.")
     variables, kept = load_student(workdir / "student")
     assembly = assemble(config, prepared)
     params = {**assembly.state.params, "student": assembly.devices.place_parameters(variables["params"])}

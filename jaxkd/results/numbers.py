@@ -60,13 +60,3 @@ def flat_lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         parts = [f"({', '.join(map(str, item))})" if isinstance(item, list | tuple) else str(item) for item in value]
         return [(prefix, ", ".join(parts) or "none")]
     return [(prefix, str(value))]
-
-
-def note_lines(notes: dict[str, Any]) -> list[str]:
-    """Notes as lines of text: "leakage, samples, shared: 1"."""
-    return [f"{name.replace('.', ', ').replace('_', ' ')}: {text}" for name, text in flat_lines(notes)]
-
-
-def brief(line: str) -> str:
-    """A note as the screen shows it: a long text, such as a licence, is left to the report."""
-    return line if len(line) <= 240 and "\n" not in line else f"{line.partition(':')[0]}: see report.md"

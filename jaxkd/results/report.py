@@ -11,6 +11,7 @@ from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers, plots, room, uncertainty
 from jaxkd.results.beside import TRAINING_COST
 from jaxkd.results.document import Document, Plot, Table, Text, to_screen, write_document
+from jaxkd.results.notes import brief, note_lines
 from jaxkd.results.predictions import PROBE_SUFFIX, SIDES, Predictions, load_predictions, predictions_path, read_curves, split_names
 from jaxkd.results.wording import KEPT, classes_of, how_to_read_run, origin_lines, reference_side, task_of, unit_of
 
@@ -163,7 +164,7 @@ def _diagnostics_table(report: dict[str, Any]) -> list[Table]:
 
 def _note_lines(report: dict[str, Any]) -> list[str]:
     step = (report["student"] or {}).get("best_step")
-    return [*([] if step is None else [KEPT.format(step=step)]), *origin_lines(report), *numbers.note_lines(report["notes"])]
+    return [*([] if step is None else [KEPT.format(step=step)]), *origin_lines(report), *note_lines(report["notes"])]
 
 
 def _title(report: dict[str, Any]) -> str:
@@ -184,7 +185,7 @@ def _room(report: dict[str, Any]) -> list[str]:
 def screen_table(report: dict[str, Any]) -> str:
     """The result of a run as plain text: scores with intervals, cost, notes."""
     tables = [to_screen(_results_table(report)), to_screen(_cost_table(report))]
-    notes = "\n".join(["Notes", *(f"- {numbers.brief(line)}" for line in _note_lines(report))])
+    notes = "\n".join(["Notes", *(f"- {brief(line)}" for line in _note_lines(report))])
     return "\n\n".join([f"{_title(report)}\n{_subtitle(report)}", *_room(report), *tables, *([notes] if _note_lines(report) else [])]) + "\n"
 
 

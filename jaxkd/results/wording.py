@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxkd.results.predictions import PROBE_SUFFIX
 
+TRIAL = "This is a trial (runlocal): its sizes are so small that the scores mean nothing."
 RENDERED = "The clips are rendered from scores with recorded instrument samples: the figures are not comparable with those of the papers."
 UNSEEN = "unseen holds the same scores as test, rendered with a sound bank that was never heard in training."
 KEPT = "The student is that of step {step} of its training, which scored best on valid."
@@ -59,10 +60,11 @@ def _probed(splits: Iterable[str], text: str) -> list[str]:
 
 
 def origin_lines(report: dict[str, Any]) -> list[str]:
-    """What must be said beside any score of a run: of clips that were rendered, and of probes; empty where there is neither."""
+    """What must be said beside any score of a run: of a trial, of clips that were rendered, and of probes; empty where there is none of them."""
+    trial = [TRIAL] if report["config"]["name"].endswith("-runlocal") else []
     rendered = report["config"]["data"]["source"] == "rendered_instruments"
     lines = [RENDERED, *([UNSEEN] if "unseen" in report["results"] else [])] if rendered else []
-    return lines + _probed(report["results"], PROBED_NOTE)
+    return trial + lines + _probed(report["results"], PROBED_NOTE)
 
 
 def how_to_read_run(report: dict[str, Any]) -> list[str]:

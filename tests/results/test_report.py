@@ -9,8 +9,10 @@ import pytest
 
 from jaxkd.errors import ArtefactError
 from jaxkd.results import numbers
+from jaxkd.results.notes import brief, note_lines
 from jaxkd.results.report import screen_table, write_report
-from jaxkd.results.wording import RENDERED
+from jaxkd.results.wording import RENDERED, TRIAL, origin_lines
+from tests.small import load_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -216,6 +218,44 @@ def test_damaged_runs_are_refused_with_the_file_named(finished, tmp_path, damage
 
 
 def test_long_notes_are_left_to_the_report():
-    assert numbers.brief("licence: MIT") == "licence: MIT"
-    assert numbers.brief("terms: " + "x" * 300) == "terms: see report.md"
-    assert numbers.brief("terms: one\ntwo") == "terms: see report.md"
+    assert brief("licence: MIT") == "licence: MIT"
+    assert brief("terms: " + "x" * 300) == "terms: see report.md"
+    assert brief("terms: one\ntwo") == "terms: see report.md"
+
+
+def test_notes_of_data_sets_are_words():
+    notes = {
+        "leakage": {
+            "samples": {"banks": ["A", "B"], "compared": [423, 1008], "shared": 1, "examples": [["Waves", "Shore", 0.99]], "threshold": 0.98},
+            "scores": [["train", "bwv1", "test", "bwv2"]],
+            "rows left out of train, being in test": 7,
+        },
+        "rows": {"valid": "200, 7 to 11 of each of 20 classes"},
+        "classes": {"even": "autos, space"},
+        "licences": {"scores": "BSD-3-Clause", "train bank": "GPL-2.0"},
+        "score_terms": {"files": ["(c) by one"], "folder": "#-----\nCorpus licence\n" * 20},
+        "scores": {"test": 81, "train": 245},
+        "duplicates": {"copies left out of train": 20, "copies within test, left in": 7, "of them with another label than the first": 4},
+        "decoded": {"filled up with silence": 3},
+    }
+    assert note_lines(notes) == [
+        "leakage: scores of equal content in two splits: bwv1 (train) and bwv2 (test)",
+        "leakage: recorded samples of B that sound like one of the 423 of A: 1 of 1,008 (correlation of at least 0.98), 'Shore' as 'Waves'",
+        "leakage: 7 rows left out of train, being in test",
+        "rows of valid: 200, 7 to 11 of each of 20 classes",
+        "class even: autos, space",
+        "licence of the scores: BSD-3-Clause",
+        "licence of the train bank: GPL-2.0",
+        "licences of all that was fetched: --mode=cache",
+        "terms of the scores: license.txt in their archive, with its text in report.json; (c) by one",
+        "scores that the clips of each split are of: test 81, train 245",
+        "duplicates: 20 copies left out of train, 4 of them with another label than the first; 7 copies within test, left in",
+        "decoded, filled up with silence: 3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["audio", "text", "image"])
+def test_scores_of_a_trial_are_said_to_mean_nothing(name):
+    lines = {argument: origin_lines({"config": load_config(name, argument).to_dict(), "results": {}}) for argument in ("", "runlocal")}
+    assert TRIAL in lines["runlocal"]
+    assert TRIAL not in lines[""]
