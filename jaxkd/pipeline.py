@@ -47,9 +47,9 @@ def check(config: Any) -> None:
             students.check_clips(name, config.frontend, sample_rate=config.data.sample_rate, clip_seconds=config.data.clip_seconds)
     if config.student.features:
         teachers.check_features(config.student.features, modality=modality)
-    teachers.check_config(config, modality=modality, networks=students.STUDENTS)
-    if config.teacher.classifier == "finetuned" and config.teacher.name not in teachers.FINETUNED:
-        students.check(config.teacher.name, modality=modality)
+    if config.teacher.classifier == "finetuned" and config.teacher.name in students.STUDENTS:
+        students.check(config.teacher.name, modality=modality, field="teacher.name")
+    teachers.check_config(config, modality=modality, networks=students.fitting(modality))
     _check_stages(config)
     _check_transformation(config)
     _check_attention(config, modality)
@@ -215,6 +215,11 @@ def _require_evaluated(workdir: Path) -> None:
         raise ArtefactError(f"{workdir}/evaluation.json is missing: run with --mode=run (or train, then evaluate) first.")
 
 
+def _require_trained(config: Any, workdir: Path) -> None:
+    if config.method not in methods.REFERENCES and not all_true((workdir / "student").exists()):
+        raise ArtefactError(f"{workdir}/student is missing, there is nothing to evaluate: train it first, by the same command with --mode=train.")
+
+
 def report(config: Any, workdir: Path, *, show: bool = True) -> dict[str, Any]:
     """Writes the report of an evaluated run and prints its table.
 
@@ -260,6 +265,8 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
     if mode == "report":
         _require_evaluated(workdir)
     own = own_folder(workdir)
+    if mode == "evaluate":
+        _require_trained(config, own)
     claim(own, as_json(config))
     if mode == "report":
         _report_once(config, workdir)

@@ -65,9 +65,16 @@ def fetch(package: Package, cache_dir: Path, *, local_file: str = "") -> Path:
     return target
 
 
-def _verified_local_file(package: Package, path: Path) -> Path:
+def check_local_file(package: Package, path: Path) -> None:
+    """Raises FetchError unless there is a file of the size of the package's archive; its checksum is left to `fetch`."""
     if not path.is_file():
         raise FetchError(f"{package.local_option}={path}: there is no such file. It should be a copy of {package.filename}.")
+    if path.stat().st_size != package.size_bytes:
+        raise FetchError(_checksum_message(package, str(path), sha256_file(path), path.stat().st_size))
+
+
+def _verified_local_file(package: Package, path: Path) -> Path:
+    check_local_file(package, path)
     digest = sha256_file(path)
     if digest != package.sha256:
         raise FetchError(_checksum_message(package, str(path), digest, path.stat().st_size))

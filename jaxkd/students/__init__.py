@@ -67,7 +67,12 @@ def options(name: str, config: Any) -> dict[str, Any]:
     return chosen | ({"positions": config.text.max_tokens} if name == "text_transformer" else {})
 
 
-def check(name: str, *, modality: str | None = None, features: str = "", bands: int | None = None) -> None:
+def fitting(modality: str | None) -> tuple[str, ...]:
+    """The networks that take the examples of a modality as they are; all for None."""
+    return tuple(STUDENTS) if modality is None else _TAKES[INPUTS[modality]]
+
+
+def check(name: str, *, modality: str | None = None, features: str = "", bands: int | None = None, field: str = "student.name") -> None:
     """Checks the name of a student without importing JAX.
 
     Args:
@@ -75,6 +80,7 @@ def check(name: str, *, modality: str | None = None, features: str = "", bands: 
       modality: of the data, or None where it is not known yet.
       features: the frozen encoder whose vectors are the inputs of a network that takes features.
       bands: mel bands of the front end, for a network that takes log-mel.
+      field: of the config, where the name comes from.
 
     Raises:
       ConfigError: an unknown name, or a student that cannot take the data; the message lists those that can, or the numbers of bands.
@@ -82,8 +88,7 @@ def check(name: str, *, modality: str | None = None, features: str = "", bands: 
     check_name("student", name, STUDENTS)
     kind = inputs_of(name, modality or "audio")
     if name in STUDENTS and modality is not None and kind not in (INPUTS[modality], "features"):
-        fitting = ", ".join(_TAKES[INPUTS[modality]])
-        raise ConfigError(f"config.student.name is {name!r}, which takes {kind}, but the data is {modality}: choose one of {fitting}.")
+        raise ConfigError(f"config.{field} is {name!r}, which takes {kind}, but the data is {modality}: choose one of {', '.join(fitting(modality))}.")
     if name in STUDENTS and (kind == "features") != bool(features):
         if features:
             raise ConfigError(f"config.student.features is {features!r}, but the student {name!r} takes {kind}: set it to '', or take mlp or linear.")

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxkd.data.fetch import check_local_file
+from jaxkd.data.packages import PACKAGES
 from jaxkd.errors import ConfigError, unknown_name
 from jaxkd.plugins import check_name, resolve
 from jaxkd.recipes import EAST_TEACHERS
@@ -95,27 +97,33 @@ class Teacher(Protocol):
         ...
 
 
-def check(name: str, embedding: str = "") -> str:
+def check(name: str, embedding: str = "", *, modality: str | None = None) -> str:
     """Checks the names of a teacher and its embedding without importing JAX.
 
     Args:
       name: in TEACHERS, "hear:PACKAGE.MODULE", or "package.module:attribute" of a build function of your own.
       embedding: one of the teacher's embeddings; "" for its default.
+      modality: of the data, whose teachers alone are valid; None for any.
 
     Returns:
       The name of the embedding, with the default filled in.
 
     Raises:
-      ConfigError: a name is unknown; the message lists the valid ones and shows the nearest.
+      ConfigError: a name is unknown, or of a teacher for another modality; the message lists the valid ones and shows the nearest.
     """
+    takes, valid = modality_of(name), _fitting(TEACHERS, modality)
+    if modality is not None and takes not in (None, modality):
+        own = [other for other in valid if other in TEACHER_MODALITY]
+        advice = f"choose one of {', '.join(own)}" if own else "train a network: --config.teacher.classifier=finetuned --config.teacher.name=resnet20"
+        raise ConfigError(f"the teacher {name} takes {takes}, but the data is {modality}: {advice}.")
     if name.startswith(hear.PREFIX):
         return hear.check(name, embedding)
     if name in EAST_TEACHERS:
         raise ConfigError(
             f"the teacher {name!r} is not one that runs here: configs/openmic.py and configs/magnatagatune.py read its stored embeddings (teacher={name}); "
-            f"to embed audio by it, install a module of the HEAR interface and name that, {hear.PREFIX}PACKAGE.MODULE. Valid: {', '.join(sorted(TEACHERS))}."
+            f"to embed audio by it, install a module of the HEAR interface and name that, {hear.PREFIX}PACKAGE.MODULE. Valid: {', '.join(sorted(valid))}."
         )
-    check_name("teacher", name, TEACHERS)
+    check_name("teacher", name, valid)
     if name not in TEACHERS:
         return embedding
     if name == precomputed.NAME:
@@ -143,21 +151,22 @@ def check_config(config: Any, *, modality: str | None, networks: Iterable[str]) 
     Args:
       config: of the experiment.
       modality: of the data, or None where it is not known yet.
-      networks: names of the networks that can be trained from scratch.
+      networks: names of the networks that can be trained from scratch on the data.
 
     Raises:
       ConfigError: an unknown name, or a teacher that cannot take the data or cannot be trained as asked.
     """
     settings, kind = config.teacher, config.teacher.classifier
+    trainable = (*_fitting(FINETUNED, modality), *networks)
     if settings.others and kind != "none":
         raise ConfigError(f"config.teacher.others is {tuple(settings.others)}, but a trained classifier ({kind!r}) has one teacher: set others to ().")
     if kind == "finetuned" and settings.compute_dtype != "float32":
         raise ConfigError(f"config.teacher.compute_dtype is {settings.compute_dtype!r}, but a teacher that is trained here computes in float32: leave it out.")
     if kind == "finetuned" and settings.name not in TEACHERS:
-        check_name("teacher to train", settings.name, (*FINETUNED, *networks))
+        check_name("teacher to train", settings.name, trainable)
         return
     if kind == "finetuned" and settings.name not in FINETUNED:
-        raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(FINETUNED)}.")
+        raise ConfigError(f"config.teacher.classifier is 'finetuned', but {settings.name} cannot be trained here: choose one of {', '.join(trainable)}.")
     if kind == "finetuned" and modality_of(settings.name) == "text" and settings.max_tokens < 3:
         raise ConfigError(f"config.teacher.max_tokens is {settings.max_tokens}, but must be at least 3: the first and last special token, and one of the text.")
     named = []
@@ -181,16 +190,13 @@ def choices(settings: Any) -> tuple[Choice, ...]:
 
 def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
     """Checks one frozen teacher against `config.data`, of this modality (None: not known yet); raises ConfigError. Returns the name of its embedding."""
-    embedding = check(choice.name, choice.embedding)
-    takes = modality_of(choice.name)
-    if modality is not None and takes is not None and takes != modality:
-        fitting = [name for name, other in TEACHER_MODALITY.items() if other == modality]
-        advice = f"choose one of {', '.join(fitting)}" if fitting else "train a network: --config.teacher.classifier=finetuned --config.teacher.name=resnet20"
-        raise ConfigError(f"the teacher {choice.name} takes {takes}, but the data is {modality}: {advice}.")
+    embedding = check(choice.name, choice.embedding, modality=modality)
     if choice.name == precomputed.NAME:
         precomputed.check_archive(choice.archive)
     elif choice.hop_seconds:
         raise ConfigError(f"hop_seconds is {choice.hop_seconds} for the teacher {choice.name}, which knows its own: it is for precomputed embeddings.")
+    elif choice.archive:
+        check_weights(choice.name, choice.archive)
     if choice.compute_dtype != "float32" and choice.name not in BFLOAT16:
         raise ConfigError(
             f"config.teacher.compute_dtype is {choice.compute_dtype!r}, which {choice.name} cannot: only {', '.join(BFLOAT16)}. Set it to float32."
@@ -198,6 +204,20 @@ def check_frozen(choice: Choice, data: Any, *, modality: str | None) -> str:
     if modality == "audio":
         check_audio(choice.name, sample_rate=data.sample_rate, clip_seconds=data.clip_seconds)
     return embedding
+
+
+def check_weights(name: str, archive: str) -> None:
+    """Checks that the local weights of a pretrained teacher are there, before they are read; those of a teacher of your own are not looked at.
+
+    Raises:
+      ConfigError: no such file or folder of weights of a HEAR module.
+      FetchError: no such copy of the archive that is fetched otherwise, or one of another size.
+    """
+    path = Path(archive).expanduser()
+    if name.startswith(hear.PREFIX):
+        hear.check_weights(path)
+    elif name in TEACHER_PACKAGES and not (TEACHER_MODALITY[name] == "text" and path.is_dir()):
+        check_local_file(PACKAGES[TEACHER_PACKAGES[name]], path)
 
 
 def check_other_archives(config: Any) -> None:
@@ -251,15 +271,20 @@ def modality_of(name: str) -> str | None:
     return "audio" if name.startswith(hear.PREFIX) else TEACHER_MODALITY.get(name)
 
 
+def _fitting(names: Iterable[str], modality: str | None) -> list[str]:
+    """Those of the names whose teachers take data of a modality, or of which it is not known; all for None."""
+    return [name for name in names if modality is None or modality_of(name) in (None, modality)]
+
+
 def check_features(name: str, *, modality: str | None) -> None:
     """Raises ConfigError unless `name` is a frozen teacher whose embeddings can be a student's inputs on data of this modality (None: not known yet)."""
-    check(name, "")
     if name == precomputed.NAME:
         raise ConfigError("config.student.features is 'precomputed', but a student's inputs must be made anew for new examples: name an encoder.")
     takes = modality_of(name)
     if modality is not None and takes is not None and takes != modality:
         fitting = ", ".join(other for other, kind in TEACHER_MODALITY.items() if kind == modality) or "none of these teachers"
         raise ConfigError(f"config.student.features is {name!r}, which takes {takes}, but the data is {modality}: choose {fitting}.")
+    check(name, modality=modality)
 
 
 def build(name: str, *, embedding: str = "", archive: Path, **options: Any) -> Teacher:

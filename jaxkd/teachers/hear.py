@@ -106,9 +106,14 @@ def _version(module: Any) -> str:
     return ", ".join([*versions, f"file {sha256_file(module.__file__)}"])
 
 
-def _hash_of_files(path: Path) -> str:
+def check_weights(path: Path) -> None:
+    """Raises ConfigError unless there is a file or folder of weights."""
     if not path.exists():
-        raise ConfigError(f"config.teacher.archive is {path}, but there is no such file or folder of weights.")
+        raise ConfigError(f"config.teacher.archive is {path}, but there is no such file or folder of weights: name one, or '' for the module's own.")
+
+
+def _hash_of_files(path: Path) -> str:
+    check_weights(path)
     if path.is_file():
         return sha256_file(path)
     return sha256_json([[file.relative_to(path).as_posix(), sha256_file(file)] for file in sorted(path.rglob("*")) if file.is_file()])

