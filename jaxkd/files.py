@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,13 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def allow_open_files() -> None:
+    """Raises the number of files that this process may open to what the system grants it: an embedding store holds one for each shard."""
+    _, granted = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS grants less than the "unlimited" that it names
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, granted))
 
 
 @contextlib.contextmanager

@@ -110,13 +110,15 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
     """Joins the job, and sees that all of its processes were started alike."""
     from jaxkd import hosts
     from jaxkd.config import flatten
+    from jaxkd.plugins import sources
     from jaxkd.workdir import code
 
     hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
     watch.tell_joined()
     hosts.require_equal_devices()
     hosts.require_connected()
-    started = {"--mode": _MODE.value, "--workdir": str(workdir), "--num_processes": _NUM_PROCESSES.value, **flatten(as_json(config)), **code()}
+    fields = flatten(as_json(config))
+    started = {"--mode": _MODE.value, "--workdir": str(workdir), "--num_processes": _NUM_PROCESSES.value, **fields, **code(), **sources(fields.values())}
     hosts.require_same(started, "what is run")
     hosts.require_shared(workdir, "workdir")
     hosts.require_shared(cache_dir, "cache_dir")

@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxkd import config as configs
 from jaxkd.errors import ArtefactError, ConfigError
-from jaxkd.files import read_json, require_writable, write_json
+from jaxkd.files import allow_open_files, read_json, require_writable, write_json
 from jaxkd.memory import keep_freed
 from jaxkd.xla_flags import convolve_on_all_cores
 
@@ -107,12 +107,13 @@ def timed(workdir: Path, stage: str) -> Iterator[None]:
 
 
 def start_jax(workdir: Path, cache_dir: Path) -> None:
-    """Turns the persistent compilation cache on, has freed memory kept and convolutions on all cores, and notes what the run was started on."""
+    """Turns the persistent compilation cache on, sets what is set for the whole process (memory, open files, cores), and notes what the run was started on."""
     import jax
 
     logging.getLogger("jax").setLevel(logging.WARNING)
     require_writable(cache_dir, "The cache folder")
     keep_freed()
+    allow_open_files()
     convolve_on_all_cores()
     jax.config.update("jax_compilation_cache_dir", str(cache_dir / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -195,12 +195,15 @@ def test_processes_that_were_started_differently_all_end_and_name_the_difference
         source.write("# differs\n")
     (other / "optax-0.0.1.dist-info").mkdir()
     (other / "optax-0.0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: optax\nVersion: 0.0.1\n")
-    job = start_job(tmp_path / "run", *TEXT, folders=(ROOT, other), of_one={1: ("--config.training.learning_rate=0.5", "--num_processes=3")})
+    (other / "tests").mkdir()
+    (other / "tests" / "small.py").write_text("# differs\n")
+    command = (*TEXT, "--config.student.name=tests.small:dropping_student")
+    job = start_job(tmp_path / "run", *command, folders=(ROOT, other), of_one={1: ("--config.training.learning_rate=0.5", "--num_processes=3")})
     for said in ended(job, 2, 2):
         assert "process 1: --num_processes is 3, in process 0 it is 2" in said
         assert "process 1: training.learning_rate is 0.5, in process 0 it is 0.01" in said
         assert f"process 1: optax is '0.0.1', in process 0 it is '{importlib.metadata.version('optax')}'" in said
-        assert "process 1: source of jaxkd is " in said
+        assert "process 1: source of jaxkd is " in said and "process 1: source of tests.small is " in said
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """Names to objects: the nearest name, the plug-in door, what cannot be imported."""
 
 import collections
+import hashlib
 
 import pytest
 
 from jaxkd import students
 from jaxkd.errors import ConfigError
-from jaxkd.plugins import resolve
+from jaxkd.plugins import resolve, sources
 
 TABLE = {"ordered": "collections:OrderedDict", "broken": "collections:NoSuchThing"}
 
@@ -30,6 +31,16 @@ def test_bad_names(name, message):
     with pytest.raises(ConfigError) as caught:
         resolve("container", name, TABLE)
     assert message in str(caught.value)
+
+
+def test_the_sources_of_modules_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "students.py").write_bytes(b"x = 1\n")
+    (tmp_path / "own" / "methods.py").write_bytes(b"x = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    none = ("jaxkd.students.cp_resnet:cp_resnet_tiny", "own.other:build", "nowhere.students:build", "C:\\x", "a: b", 0.1, None)
+    digests = {f"source of own.{name}": hashlib.sha256((tmp_path / "own" / f"{name}.py").read_bytes()).hexdigest()[:12] for name in ("students", "methods")}
+    assert sources(["own.students:build", ["kd", "own.methods:build"], *none]) == digests
 
 
 def test_a_student_of_ones_own():

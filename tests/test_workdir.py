@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import resource
 
 import jax
 import pytest
@@ -36,13 +37,15 @@ def test_a_run_keeps_the_source_and_the_day_that_it_was_begun_with(tmp_path, mon
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(workdir, "__file__", str(tmp_path / "jaxkd" / "workdir.py"))
     (tmp_path / "jaxkd" / "losses").mkdir(parents=True)
-    kept = {}
+    kept, (_, granted) = {}, resource.getrlimit(resource.RLIMIT_NOFILE)
     for source in (b"x = 1\n", b"x = 2\n"):
         (tmp_path / "jaxkd" / "losses" / "kd.py").write_bytes(source)
         workdir._source.cache_clear()
         for run in ("first", source.decode().strip()):
             (tmp_path / run).mkdir(exist_ok=True)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (500, granted))
             workdir.start_jax(tmp_path / run, tmp_path / "cache")
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (granted, granted)
         kept[source] = read_json(tmp_path / source.decode().strip() / "environment.json")
         assert kept[source]["versions"][workdir.SOURCE] == workdir.code()[workdir.SOURCE] == hashlib.sha256(source).hexdigest()[:12]
     workdir._source.cache_clear()

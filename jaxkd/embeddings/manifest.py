@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxkd import hosts
 from jaxkd.errors import ArtefactError
 from jaxkd.files import read_json, sha256_json, write_json
 
@@ -39,7 +40,10 @@ class Manifest(NamedTuple):
 
 def remedy(path: Path) -> str:
     """The advice that ends every message about a store that cannot be used."""
-    return f"Remove the folder {path} and run again: the embeddings are then made anew."
+    anew = f"Remove the folder {path} and run again: the embeddings are then made anew."
+    if hosts.count() == 1:
+        return anew
+    return f"See first that all hosts find it so: --cache_dir must name a folder that all hosts share. Only if they do: {anew}"
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

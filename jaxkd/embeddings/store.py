@@ -15,46 +15,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxkd.embeddings.manifest import DTYPES, FILE, Manifest, Shard, read_manifest, remedy, require_same, write_manifest
+from jaxkd.embeddings.manifest import DTYPES, FILE, Manifest, Shard, read_manifest, require_same, write_manifest
+from jaxkd.embeddings.shards import enough_open_files, map_shard, read_ids, verify_shard
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.files import atomic_path, sha256_file, write_bytes
 from jaxkd.progress import progress
-
-
-def _read_ids(path: Path, shard: Shard) -> tuple[list[str], list[int]]:
-    file = path / shard.ids_file
-    if not file.is_file():
-        raise ArtefactError(f"{file} is missing. {remedy(path)}")
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != shard.ids_sha256:
-        raise ArtefactError(f"{file} was altered: its checksum differs from the manifest. {remedy(path)}")
-    content = json.loads(data)
-    return content["ids"], content["lengths"]
-
-
-def _map_shard(path: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
-    file = path / shard.file
-    if not file.is_file():
-        raise ArtefactError(f"{file} is missing. {remedy(path)}")
-    if file.stat().st_size != shard.bytes:
-        raise ArtefactError(f"{file} is damaged: it has {file.stat().st_size} bytes instead of {shard.bytes}. {remedy(path)}")
-    try:
-        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ArtefactError(f"{file} is damaged: {error}. {remedy(path)}") from error
-    if manifest.dtype == "bfloat16" and vectors.dtype == "V2":  # what .npy files call it
-        vectors = vectors.view(manifest.dtype)
-    if vectors.shape != (shard.vectors, manifest.dim) or vectors.dtype != manifest.dtype:
-        raise ArtefactError(
-            f"{file} is damaged: it holds {vectors.dtype} {vectors.shape} instead of {manifest.dtype} {(shard.vectors, manifest.dim)}. {remedy(path)}"
-        )
-    return np.asarray(vectors)
-
-
-def _verify_shard(path: Path, shard: Shard) -> None:
-    found = sha256_file(path / shard.file)
-    if found != shard.sha256:
-        raise ArtefactError(f"{path / shard.file} is damaged: its sha256 is {found} instead of {shard.sha256}. {remedy(path)}")
 
 
 def _description(manifest: Manifest) -> dict[str, Any]:
@@ -81,12 +46,13 @@ class EmbeddingStore:
         self.widths = (manifest.dim,)
         self.dtype = np.dtype(manifest.dtype)
         self._manifest = manifest
-        self._shards = [_map_shard(path, shard, manifest) for shard in manifest.shards]
         ids, lengths = [], []
-        for shard in manifest.shards:
-            shard_ids, shard_lengths = _read_ids(path, shard)
-            ids.extend(shard_ids)
-            lengths.extend(shard_lengths)
+        with enough_open_files(path, manifest):
+            self._shards = [map_shard(path, shard, manifest) for shard in manifest.shards]
+            for shard in manifest.shards:
+                shard_ids, shard_lengths = read_ids(path, shard)
+                ids.extend(shard_ids)
+                lengths.extend(shard_lengths)
         self.ids = tuple(ids)
         self._lengths = np.asarray(lengths, np.int64)
         self._row = {name: row for row, name in enumerate(ids)}
@@ -104,6 +70,7 @@ class EmbeddingStore:
 
         Raises:
           ArtefactError: the store is missing, unfinished or damaged, or its identity differs (the message names each field).
+          ResourceError: it has more shards than this process may open files.
         """
         path = Path(path)
         if not (path / FILE).is_file():
@@ -227,7 +194,7 @@ class EmbeddingStore:
           ArtefactError: a shard is damaged; the message names it.
         """
         for shard in progress(self._manifest.shards[shards], description=f"verify embeddings {self.path.name}", unit="shard"):
-            _verify_shard(self.path, shard)
+            verify_shard(self.path, shard)
 
 
 def mean_embeddings(store: Any, ids: Sequence[str]) -> np.ndarray:
@@ -274,9 +241,9 @@ class StoreWriter:
             raise ArtefactError(f"the embedding store {self._path} is finished: open it, or use another folder.")
         done: list[str] = []
         for shard in found.shards:
-            _map_shard(self._path, shard, found)
-            _verify_shard(self._path, shard)
-            done.extend(_read_ids(self._path, shard)[0])
+            map_shard(self._path, shard, found)
+            verify_shard(self._path, shard)
+            done.extend(read_ids(self._path, shard)[0])
         self._manifest = found
         self.ids_done = tuple(done)
 

@@ -13,7 +13,7 @@ import numpy as np
 from pca_teacher import SHARD_ROWS, Digits, PcaTeacher
 
 from jaxkd import hosts
-from jaxkd.embeddings import blocks, store
+from jaxkd.embeddings import blocks, shards, store
 from jaxkd.embeddings.job import embed_in_job
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import sha256_file
@@ -73,7 +73,7 @@ def main() -> None:
     hosts.join(hosts.Job(sys.argv[2], int(sys.argv[3]), process, join_seconds=120, heartbeat_seconds=60))
     made = embed(folder / "store")
     verified = []
-    store.sha256_file = lambda file: [verified.append(Path(file).name), sha256_file(file)][1]
+    shards.sha256_file = lambda file: [verified.append(Path(file).name), sha256_file(file)][1]
     found, read = statistics(embed(folder / "store"))
     np.savez(folder / f"{process}.npz", **found)
     own = folder / "store"

@@ -58,7 +58,8 @@ def test_parts_that_a_killed_job_left_of_a_finished_store_are_removed(tmp_path):
 def test_a_shard_that_is_damaged_or_that_one_host_does_not_see_ends_all_with_its_name(said):
     folder, (first, second) = said
     assert first["partial"] == second["partial"]
-    assert first["partial"].startswith(f"process 1 of the job: {folder / 'seen-by-1' / 'shard-00002.npy'} is missing. Remove the folder")
+    assert first["partial"].startswith(f"process 1 of the job: {folder / 'seen-by-1' / 'shard-00002.npy'} is missing. See first that all hosts")
+    assert "--cache_dir must name a folder that all hosts share. Only if they do: Remove the folder" in first["partial"]
     assert first["damaged"] == second["damaged"]
     assert first["damaged"].startswith(f"process 1 of the job: {folder / 'store' / 'shard-00003.npy'} is damaged: its sha256 is")
 

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from sklearn.datasets import load_digits
 
 from jaxkd.embeddings import EmbeddingStore
 from jaxkd.embeddings.store import mean_embeddings, mean_embeddings_at
-from jaxkd.errors import ArtefactError, ConfigError, DataError
+from jaxkd.errors import ArtefactError, ConfigError, DataError, ResourceError
+from jaxkd.files import allow_open_files
 
 IDENTITY = {"teacher": "pca", "weight_hash": "ab12", "preprocessing": {"scale": 16, "bands": [1, 2]}, "data_fingerprint": "f00d"}
 IDS = [f"digit{i:03d}" for i in range(100)]
@@ -33,6 +35,20 @@ def test_gather_returns_what_was_written_in_any_order(tmp_path, dtype, shard_row
     assert (store.ids, len(store), store.dim, store.frames, store.identity) == (tuple(IDS), 100, 32, 2, IDENTITY)
     assert store.gather([]).shape == (0, 2, 32)
     store.verify()
+
+
+def test_more_shards_than_files_may_be_open_are_named_and_what_the_system_grants_is_taken(tmp_path):
+    write(tmp_path / "store", shard_rows=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/dev/fd")) + 20
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        with pytest.raises(ResourceError, match=rf"50 shards of 2 examples, .* may open {few}: raise that limit .* \(--config.store.shard_rows\)"):
+            EmbeddingStore.open(tmp_path / "store")
+        allow_open_files()
+        assert len(EmbeddingStore.open(tmp_path / "store")) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("rows", [range(32, 64), range(3, 9), range(30, 100), range(31, 65), [99], [5, 4, 3], [3, 4, 6], [7, 7], []])
