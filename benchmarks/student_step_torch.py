@@ -202,6 +202,8 @@ STUDENTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def build(part: str, shapes: dict[str, list[dict[str, int]]]) -> Callable[[bool], Callable[[], None]]:
     """What is timed; by layout."""
     name, _, kind = part.partition(".")
+    if part == "depthwise":
+        return lambda channels_last: convolution(channels_last, True, **shapes[part][0])
     if kind:
         return convolutions(shapes[name])
     if name in STUDENTS:

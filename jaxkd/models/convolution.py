@@ -1,4 +1,4 @@
-"""Convolution: the library's, but on a CPU the gradient of some kernels is made of matrix products, which take a fifth to two thirds of the time there."""
+"""Convolution: the library's, but on a CPU the gradient of some kernels is made of matrix products: `benchmarks/convolutions.py` times both."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ _WIDE = 64
 """Output channels from which a kernel on one input channel has its gradient as a matrix product of shifted inputs."""
 
 _LARGE = 5_000_000
-"""Elements of inputs and cotangent from which the gradient of any kernel is a sum of matrix products; the library's is faster below."""
+"""Elements of inputs and cotangent from which the gradient of any kernel is a sum of matrix products."""
 
 
 class Conv(nn.Module):
