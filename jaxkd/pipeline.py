@@ -203,11 +203,11 @@ def _compared(config: Any) -> dict[str, Any]:
     return {key: value for key, value in as_json(config).items() if key not in ("method", "seed")}
 
 
-def precompute(config: Any, cache_dir: Path) -> "Prepared":
+def precompute(config: Any, cache_dir: Path, mode: str = "run") -> "Prepared":
     """Prepares the data, embeds it once, and fits what the method needs; all is found again in the cache. One process at a time makes each part."""
     from jaxkd.training.preparation import prepare
 
-    return prepare(config, Path(cache_dir))
+    return prepare(config, Path(cache_dir), student=mode != "precompute")
 
 
 def _require_evaluated(workdir: Path) -> None:
@@ -273,7 +273,7 @@ def run(config: Any, workdir: Path, cache_dir: Path, *, mode: str = "run") -> No
         return
     start_jax(own, cache_dir)
     with timed(own, "precompute"):
-        prepared = precompute(config, cache_dir)
+        prepared = precompute(config, cache_dir, mode)
     _run_stages(config, own, cache_dir, prepared, mode)
     if mode == "run":
         _report_once(config, workdir)

@@ -94,6 +94,26 @@ def teacher_side(method: Method, prepared: Prepared) -> TeacherSide:
     return TeacherSide(**{name: prepared.by_view(offered[name]) for name in method.needs})
 
 
+def _require_divisible(config: Any, devices: Devices, section: str, rows_each: int) -> None:
+    devices.require_divisible(config[section].batch_size, f"{section}.batch_size", rows_each=rows_each)
+    devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
+
+
+def require_batches(config: Any, *, student: bool) -> None:
+    """Refuses batches that will not split over the devices, as far as it is known before the data are; `assemble` knows how many rows they have.
+
+    Args:
+      config: of the experiment.
+      student: whether it will be trained or evaluated, and not only what it needs prepared.
+
+    Raises:
+      ConfigError: names the field, its value and the next that fit.
+    """
+    trained = {"teacher_training": config.teacher.classifier not in ("none", "probe"), "training": student and config.method not in methods.REFERENCES}
+    for section in [section for section, so in trained.items() if so]:
+        _require_divisible(config, Devices.all(), section, 1 + config[section].unlabelled_ratio)
+
+
 def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained: Any = None, section: str = "training") -> Assembly:
     """Builds everything that training and evaluation need.
 
@@ -137,8 +157,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         own_rows=devices.own_rows,
     )
     methods.require_rows(config, loader.rows, devices=devices.mesh.size)
-    devices.require_divisible(settings.batch_size, f"{section}.batch_size", rows_each=loader.rows // settings.batch_size)
-    devices.require_divisible(config.evaluation.batch_size, "evaluation.batch_size")
+    _require_divisible(config, devices, section, loader.rows // settings.batch_size)
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and store is not None:
         require_one_length(store)

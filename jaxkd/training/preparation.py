@@ -31,6 +31,7 @@ from jaxkd.together import exclusive_to_job, failing_together
 from jaxkd.training.artefact import load_student
 from jaxkd.training.class_rows import require_labelled_rows
 from jaxkd.training.dimensions import require_dimensions
+from jaxkd.training.experiment import require_batches
 from jaxkd.training.inputs import StudentInputs, audio_inputs, feature_inputs, image_inputs, token_inputs
 from jaxkd.training.other_data import inputs_on, load_other, require_any_length, require_width
 from jaxkd.training.prepared import Prepared
@@ -43,13 +44,19 @@ HEAD_LEAST_STD = 0.1
 """`least_std` of the probe that fine-tuning starts from: half of the dimensions of musicnn's pooled embedding are 0 in nearly all clips, until training."""
 
 
-def prepare(config: Any, cache_dir: Path) -> Prepared:
+def prepare(config: Any, cache_dir: Path, *, student: bool = True) -> Prepared:
     """Makes all that training reads.
 
+    Args:
+      config: of the experiment.
+      cache_dir: shared by runs.
+      student: whether it will be trained or evaluated here.
+
     Raises:
-      ConfigError: a batch is larger than the data set, or student, teacher and data do not fit together.
+      ConfigError: a batch does not split over the devices or is larger than the data set, or student, teacher and data do not fit together.
       DataError, ResourceError: an input that is missing or damaged, a class without training rows; too little disk or memory.
     """
+    require_batches(config, student=student)
     dataset = load_dataset(config, cache_dir)
     if config.method == "oracle" and not dataset.fine_classes:
         raise ConfigError(f"method 'oracle' takes the fine labels of the data, but {dataset.name} has none: leave it out.")

@@ -1,5 +1,7 @@
 """What the precompute stage refuses before long work."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,40 @@ from jaxkd import teachers
 from jaxkd.data.dataset import Split, write_dataset
 from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_file
+from jaxkd.parallel import Devices
 from jaxkd.training import preparation
+from jaxkd.training.experiment import require_batches
 from tests.small import load_config, small_config, text_config
 from tests.teachers.test_huggingface import layout, write_folder
+
+
+@pytest.mark.parametrize(
+    ("method", "student", "field", "size"),
+    [
+        ("lelp", True, "teacher_training", 32),
+        ("lelp", False, "teacher_training", 32),
+        ("lelp", True, "training", 32),
+        ("lelp", True, "evaluation", 100),
+        ("teacher", True, "evaluation", 100),
+    ],
+)
+def test_a_batch_that_does_not_split_is_refused_before_data_are_prepared(monkeypatch, tmp_path, method, student, field, size):
+    monkeypatch.setattr(Devices, "all", lambda: Devices("jit", SimpleNamespace(size=3)))
+    monkeypatch.setattr(preparation, "load_dataset", lambda *_: pytest.fail("data were prepared"))
+    config = text_config(method=method)
+    config.training.batch_size = config.teacher_training.batch_size = config.evaluation.batch_size = 33
+    config[field].batch_size = size
+    with pytest.raises(ConfigError, match=rf"config.{field}.batch_size is {size}: a batch of .* does not split over 3 devices"):
+        preparation.prepare(config, tmp_path, student=student)
+
+
+@pytest.mark.parametrize(("changed", "student"), [({}, True), ({"method": "teacher", "training.batch_size": 32}, True), ({"training.batch_size": 32}, False)])
+def test_batches_that_split_or_are_not_drawn_are_taken(monkeypatch, changed, student):
+    monkeypatch.setattr(Devices, "all", lambda: Devices("jit", SimpleNamespace(size=3)))
+    config = text_config()
+    config.training.batch_size = config.teacher_training.batch_size = config.evaluation.batch_size = 33
+    config.update_from_flattened_dict(changed)
+    require_batches(config, student=student)
 
 
 @pytest.mark.parametrize(("null_space", "most"), [("rows", 254), ("differences", 255), ("off", 256)])
