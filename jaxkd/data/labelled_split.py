@@ -17,30 +17,36 @@ from jaxkd.files import remove_leftovers, require_free_disk, sha256_json
 FORMAT_VERSION = 1
 SIZES = ("labelled", "unlabelled", "valid", "test", "unseen")
 STREAMS = {"train": 0, "test": 1}
-TEST_SHARE = 0.2
+DRAWN_SHARE = 0.2
 COUNTED_CLASSES = 10
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
 class Examples:
     """A part of a corpus: n strings, images uint8 [n, H, W, channels] or clips, and the original class of each, int [n].
 
-    `digests` identify the content of each clip; that of strings and images is read.
+    In the training part the class may be UNLABELLED. `digests` identify the content of each clip; that of strings and images is read. `ids` are those that
+    the examples keep wherever they are drawn to; without them an example is named by its split and place there, "train/00012".
     """
 
     inputs: Sequence[str] | np.ndarray | Clips
     classes: np.ndarray
     digests: Sequence[bytes] = ()
+    ids: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def take(self, rows: np.ndarray) -> "Examples":
         """The examples of these rows, in this order."""
+        places: list[int] = rows.tolist()
         if isinstance(self.inputs, Clips):
-            return Examples(self.inputs.take(rows.tolist()), self.classes[rows], [self.digests[row] for row in rows])
-        inputs = self.inputs[rows] if isinstance(self.inputs, np.ndarray) else [str(self.inputs[row]) for row in rows]
-        return Examples(inputs, self.classes[rows])
+            inputs = self.inputs.take(places)
+        else:
+            inputs = self.inputs[rows] if isinstance(self.inputs, np.ndarray) else [str(self.inputs[row]) for row in places]
+        digests = [self.digests[row] for row in places] if self.digests else ()
+        return Examples(inputs, self.classes[rows], digests, [self.ids[row] for row in places] if self.ids else ())
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,15 @@ class Corpus:
 def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: Mapping[str, Any], load: Callable[[], Corpus]) -> Dataset:
     """Makes the data set of a corpus in the cache, or opens it from there.
 
-    Copies within the training part are dropped, and so is each training row that stands in the test or unseen part: nothing leaks. Then valid, labelled
-    and unlabelled rows are drawn by `data_config.seed`, in this order and stratified by original class, so that the validation rows are the same for any
-    number of labels, and more labels hold the fewer ones. Test and unseen rows do not depend on the seed, except in a corpus without a test part: there
-    they are drawn from the training part first; nor do those of valid where the corpus has a validation part.
+    Copies within the training part are dropped, and so is each training row that stands in another part, and each validation row that stands in the test or
+    unseen part: nothing leaks. Then valid, labelled and unlabelled rows are drawn by `data_config.seed`, in this order and stratified by original class, so
+    that the validation rows are the same for any number of labels, and more labels hold the fewer ones; rows that the corpus has no label of come last among
+    the unlabelled. Test and unseen rows do not depend on the seed, except in a corpus without a test part: there they are drawn from the training part
+    first; nor do those of valid where the corpus has a validation part.
 
     Args:
-      data_config: labelled (0: all), unlabelled (-1: all that are left), valid (0: the whole validation part of a corpus that has one), test (0: the
-        whole test part; a fifth of the rows where the corpus has none), unseen (0: none), seed; sample_rate for audio.
+      data_config: labelled (0: all), unlabelled (-1: all that are left), valid and test (0: the whole part; a fifth of the labelled rows where the corpus
+        has none), unseen (0: none, -1: the whole part, if there is one), seed; sample_rate for audio.
       cache_dir: the cache.
       name: of the source.
       made_from: JSON values that identify the corpus.
@@ -104,7 +111,7 @@ def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: M
     corpus = load()
     notes: dict[str, Any] = {"licences": dict(corpus.licences), **corpus.notes}
     parts = {part: _usable(examples, part, name, corpus, notes) for part, examples in corpus.parts.items()}
-    parts["train"] = _without_copies(parts, notes)
+    parts |= _without_copies(parts, notes)
     drawn = _draw(data_config, parts, name, corpus)
     splits = {split: _split(split, examples, corpus) for split, examples in drawn.items() if split not in ("labelled", "unlabelled")}
     splits["train"].label_mask[len(drawn["labelled"]) :] = False
@@ -135,7 +142,8 @@ def prepare_corpus(data_config: Any, cache_dir: Path, *, name: str, made_from: M
 
 def _usable(part: Examples, split: str, name: str, corpus: Corpus, notes: dict[str, Any]) -> Examples:
     """The rows with content; raises DataError where there are none, or a class is out of range."""
-    wrong = np.flatnonzero((part.classes < 0) | (part.classes >= len(corpus.originals)))
+    least = UNLABELLED if split == "train" else 0
+    wrong = np.flatnonzero((part.classes < least) | (part.classes >= len(corpus.originals)))
     if len(wrong):
         raise DataError(
             f"{name}: {len(wrong):,} of {len(part):,} rows of the {split} part have a label outside 0 .. {len(corpus.originals) - 1}, the first of them row "
@@ -160,25 +168,28 @@ def _digests(part: Examples) -> list[bytes]:
     return [hashlib.blake2b(content, digest_size=16).digest() for content in contents]
 
 
-def _without_copies(parts: Mapping[str, Examples], notes: dict[str, Any]) -> Examples:
-    """The rows of the training part that are no copy of an earlier one and stand in no other part; `notes` tells how many were left out."""
+def _without_copies(parts: Mapping[str, Examples], notes: dict[str, Any]) -> dict[str, Examples]:
+    """Training and validation part without what stands in a later part, the training part without copies too; `notes` tells how many were left out."""
     digests = {part: _digests(examples) for part, examples in parts.items()}
-    others = {part: set(found) for part, found in digests.items() if part != "train"}
-    train = parts["train"]
+    found = {part: set(contents) for part, contents in digests.items()}
+    kept, leaked = {}, {}
+    for part in ("train", "valid"):
+        later = list(parts)[list(parts).index(part) + 1 :] if part in parts else []
+        places = [next((other for other in later if digest in found[other]), "") for digest in digests.get(part, ())]
+        leaked |= {f"rows left out of {part}, being in {other}": places.count(other) for other in later}
+        kept[part] = np.array([row for row, place in enumerate(places) if not place], np.int64)
+    classes = parts["train"].classes
     first: dict[bytes, int] = {}
-    leaked = dict.fromkeys(others, 0)
-    copies = contradicting = 0
-    for row, digest in enumerate(digests["train"]):
-        places = [part for part, found in others.items() if digest in found]
-        if places:
-            leaked[places[0]] += 1
-        elif first.setdefault(digest, row) != row:
-            copies += 1
-            contradicting += bool(train.classes[first[digest]] != train.classes[row])
-    notes["duplicates"] = {"copies left out of train": copies, "of them with another label than the first": contradicting}
-    notes["duplicates"] |= {f"copies within {part}, left in": len(digests[part]) - len(found) for part, found in others.items()}
-    notes["leakage"] = {f"rows left out of train, being in {part}": count for part, count in leaked.items()} or {"between splits": "none: drawn without copies"}
-    return train.take(np.array(list(first.values()), np.int64))
+    contradicting = 0
+    # rows with a label before those without, so that of two copies the one with a label is kept
+    for row in kept["train"][np.argsort(classes[kept["train"]] == UNLABELLED, kind="stable")].tolist():
+        other = first.setdefault(digests["train"][row], row)
+        contradicting += bool(classes[row] not in (UNLABELLED, classes[other]))
+    notes["duplicates"] = {"copies left out of train": len(kept["train"]) - len(first), "of them with another label than the first": contradicting}
+    notes["duplicates"] |= {f"copies within {part}, left in": len(digests[part]) - len(found[part]) for part in parts if part != "train"}
+    notes["leakage"] = leaked or {"between splits": "none: drawn without copies"}
+    kept["train"] = np.sort(np.array(list(first.values()), np.int64))
+    return {part: parts[part].take(rows) for part, rows in kept.items() if part in parts}
 
 
 def _require_every_class(part: Examples, split: str, name: str, corpus: Corpus) -> None:
@@ -193,45 +204,47 @@ def _require_every_class(part: Examples, split: str, name: str, corpus: Corpus) 
         )
 
 
-def _order(part: Examples, seed: int, stream: str) -> np.ndarray:
-    return stratified_order(part.classes, np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, STREAMS[stream]]))))
+def _order(classes: np.ndarray, seed: int, stream: str) -> np.ndarray:
+    return stratified_order(classes, np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, STREAMS[stream]]))))
 
 
 def _draw(data_config: Any, parts: Mapping[str, Examples], name: str, corpus: Corpus) -> dict[str, Examples]:
     """The examples of each split, and of "train" those with and without labels once more."""
     train = parts["train"]
-    own_test, own_valid = "test" in parts, "valid" in parts
-    test = data_config.test or (len(parts["test"]) if own_test else round(TEST_SHARE * len(train)))
-    counts = {"test": 0 if own_test else test, "valid": 0 if own_valid else data_config.valid}
-    valid = data_config.valid or (len(parts["valid"]) if own_valid else 0)
-    rest = len(train) - sum(counts.values())
-    counts["labelled"] = data_config.labelled or rest
-    counts["unlabelled"] = rest - counts["labelled"] if data_config.unlabelled == -1 else data_config.unlabelled
-    if min(counts.values()) < 0 or sum(counts.values()) > len(train):
+    known, unknown = np.flatnonzero(train.classes != UNLABELLED), np.flatnonzero(train.classes == UNLABELLED)
+    wanted = {split: getattr(data_config, split) or len(parts.get(split, ())) or round(DRAWN_SHARE * len(known)) for split in ("test", "valid")}
+    counts = {split: 0 if split in parts else count for split, count in wanted.items()}
+    rest = len(known) - sum(counts.values())
+    wanted["labelled"] = counts["labelled"] = data_config.labelled or rest
+    left = len(train) - sum(counts.values())
+    counts["unlabelled"] = left if data_config.unlabelled == -1 else data_config.unlabelled
+    if min(counts.values()) < 0 or counts["labelled"] > rest or counts["unlabelled"] > left:
         asked = ", ".join(f"data.{size}={getattr(data_config, size)}" for size in ("labelled", "unlabelled", "valid", "test"))
-        shared = "labelled, unlabelled and valid" if own_test else "labelled, unlabelled, valid and test"
+        sharing = [size for size in ("labelled", "unlabelled", "valid", "test") if size not in parts]
         raise ConfigError(
-            f"config has {asked}, but {name} has {len(train):,} different rows for {shared} together: lower them "
-            "(labelled=0 labels all that are left, unlabelled=-1 takes all that are left)."
+            f"config has {asked}, but {name} has {len(train):,} different rows for {', '.join(sharing[:-1])} and {sharing[-1]} together"
+            f"{_without_label(len(unknown))}: lower them (labelled=0 labels all that are left, unlabelled=-1 takes all that are left)."
         )
     for size in ("labelled", "valid", "test"):
-        count = {"test": test, "valid": valid, "labelled": counts["labelled"]}[size]
+        count, value = wanted[size], getattr(data_config, size)
         if count < len(corpus.originals):
-            zero = {"labelled": ", or 0 for all", "valid": "", "test": ", or 0 for all"}[size]
-            raise ConfigError(f"config.data.{size} is {count}, but must be at least {len(corpus.originals)}, a row of each class of {name}{zero}.")
-    order = _order(train, data_config.seed, "train")
+            given = str(value) if value else f"0, which gives {count}"
+            zero = ", or 0 for all" if value and size != "valid" else ""
+            raise ConfigError(f"config.data.{size} is {given}, but must be at least {len(corpus.originals)}, a row of each class of {name}{zero}.")
+    order = np.concatenate([rows[_order(train.classes[rows], data_config.seed, "train")] for rows in (known, unknown) if len(rows)])
     stops = dict(zip(counts, np.cumsum(list(counts.values())), strict=True))
     drawn = {size: train.take(order[stops[size] - count : stops[size]]) for size, count in counts.items()}
     drawn["train"] = train.take(order[stops["valid"] : stops["unlabelled"]])
-    for split, count in (("valid", valid), ("test", test)):
+    for split in ("valid", "test"):
         if split in parts:
-            drawn[split] = _fixed(parts[split], count, split, name)
+            drawn[split] = _fixed(parts[split], wanted[split], split, name)
     for split in ("labelled", "test"):
         _require_every_class(drawn[split], split, name, corpus)
-    if data_config.unseen and "unseen" not in parts:
-        raise ConfigError(f"config.data.unseen is {data_config.unseen}, but {name} has no rows of another domain: set it to 0.")
-    if data_config.unseen:
-        drawn["unseen"] = _fixed(parts["unseen"], data_config.unseen, "unseen", name)
+    unseen = len(parts.get("unseen", ())) if data_config.unseen == -1 else data_config.unseen
+    if unseen and "unseen" not in parts:
+        raise ConfigError(f"config.data.unseen is {unseen}, but {name} has no rows of another domain: set it to 0.")
+    if unseen:
+        drawn["unseen"] = _fixed(parts["unseen"], unseen, "unseen", name)
     return {split: drawn[split] for split in ("train", "labelled", "unlabelled", "valid", "test", "unseen") if split in drawn}
 
 
@@ -243,23 +256,28 @@ def _fixed(part: Examples, count: int, split: str, name: str) -> Examples:
 
 def fixed_rows(part: Examples, count: int) -> Examples:
     """`count` rows of a part, always the same, stratified, in the order of the corpus."""
-    return part.take(np.sort(_order(part, 0, "test")[:count]))
+    return part.take(np.sort(_order(part.classes, 0, "test")[:count]))
 
 
 def _split(split: str, part: Examples, corpus: Corpus) -> Split:
     groups = corpus.groups or {original: (original,) for original in corpus.originals}
     place = {original: place for place, members in enumerate(groups.values()) for original in members}
-    labels = np.eye(len(groups), dtype=np.float32)[[place[corpus.originals[label]] for label in part.classes]]
-    ids = [f"{split}/{index:05d}" for index in range(len(part))]
+    labels = np.eye(len(groups), dtype=np.float32)[[0 if label == UNLABELLED else place[corpus.originals[label]] for label in part.classes]]
+    ids = list(part.ids) or [f"{split}/{index:05d}" for index in range(len(part))]
     return Split(ids, part.inputs, labels, np.ones(labels.shape, np.bool_), None if corpus.groups is None else part.classes)
+
+
+def _without_label(count: int) -> str:
+    return f", {count:,} of them without a label" if count else ""
 
 
 def _counts(part: Examples, corpus: Corpus) -> str:
     """How many rows of each original class there are, in a line."""
-    counts = np.bincount(part.classes, minlength=len(corpus.originals))
+    counts = np.bincount(part.classes[part.classes != UNLABELLED], minlength=len(corpus.originals))
+    unknown = _without_label(len(part) - counts.sum())
     if len(counts) > COUNTED_CLASSES:
-        return f"{len(part):,}, {counts.min():,} to {counts.max():,} of each of {len(counts)} classes"
-    return f"{len(part):,} (" + ", ".join(f"{name} {count:,}" for name, count in zip(corpus.originals, counts, strict=True)) + ")"
+        return f"{len(part):,}, {counts.min():,} to {counts.max():,} of each of {len(counts)} classes{unknown}"
+    return f"{len(part):,} (" + ", ".join(f"{name} {count:,}" for name, count in zip(corpus.originals, counts, strict=True)) + f"){unknown}"
 
 
 def _bytes(part: Examples) -> int:

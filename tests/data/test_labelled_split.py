@@ -93,6 +93,25 @@ def test_copies_and_leaks_are_left_out_of_train_and_counted(tmp_path):
     assert dataset.notes["empty texts left out"] == {"train": 1}
 
 
+def test_a_validation_part_keeps_nothing_of_test_and_unseen(tmp_path):
+    own = rows("valid", (6, 6, 6, 6))
+    valid = Examples([*own.inputs, "test a 0", "unseen d 20", own.inputs[0]], np.append(own.classes, [0, 3, 0]))
+    train = rows("train", (10, 10, 10, 10))
+    made = corpus(train=Examples([*train.inputs, own.inputs[5], "test a 1"], np.append(train.classes, [0, 0])), valid=valid)
+    dataset = prepared(tmp_path, made, valid=0, unseen=-1)
+    assert sorted(dataset.gather(dataset.splits["valid"])) == sorted([*own.inputs, own.inputs[0]])
+    assert sorted(dataset.gather(dataset.splits["train"])) == sorted(train.inputs)
+    assert (len(dataset.splits["test"]), len(dataset.splits["unseen"])) == (40, 24)
+    assert dataset.notes["leakage"] == {
+        "rows left out of train, being in valid": 1,
+        "rows left out of train, being in test": 1,
+        "rows left out of train, being in unseen": 0,
+        "rows left out of valid, being in test": 1,
+        "rows left out of valid, being in unseen": 1,
+    }
+    assert dataset.notes["duplicates"]["copies within valid, left in"] == 1
+
+
 def test_images_are_compared_by_their_pixels(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (48, 2, 2, 1)).astype(np.uint8)
     classes = np.arange(48) % 4
@@ -128,7 +147,8 @@ def test_it_is_read_once(tmp_path):
         ({"labelled": 100, "unlabelled": 91}, "unlabelled=91, data.valid=10"),
         ({"unlabelled": 1}, "labelled=0 labels all that are left"),
         ({"labelled": 3}, "labelled is 3, but must be at least 4, a row of each class of letters, or 0 for all"),
-        ({"valid": 0}, "valid is 0, but must be at least 4"),
+        ({"valid": 3}, "valid is 3, but must be at least 4"),
+        ({"valid": 0, "test": 0, "labelled": 161}, "200 different rows for labelled, unlabelled and valid"),
         ({"test": 41}, "test is 41, but letters has 40 test rows"),
         ({"test": 3}, "test is 3, but must be at least 4"),
         ({"unseen": 25}, "unseen is 25, but letters has 24 unseen rows"),
@@ -143,6 +163,7 @@ def test_impossible_numbers_are_named(fields, message, tmp_path):
 def test_no_unseen_part(tmp_path):
     with pytest.raises(ConfigError, match=r"unseen is 5, but letters has no rows of another domain: set it to 0"):
         prepared(tmp_path, corpus(unseen=None), unseen=5)
+    assert "unseen" not in prepared(tmp_path, corpus(unseen=None), unseen=-1).splits
 
 
 def test_labels_out_of_range_and_empty_texts(tmp_path):
