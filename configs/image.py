@@ -10,14 +10,15 @@ TensorFlow Datasets, by the parity of the label.
 
 Two CPU cores: 4.5 minutes. Expected test accuracy after 500 of the 1,500 steps (mean of five seeds): lelp 0.863, kd 0.861, oracle 0.878; the teacher 0.857.
 
-String arguments: data (fashion_mnist_hard, fashion_mnist_bin, fashion_mnist, digits_bin, digits, or a TFDS name), teacher, student, method, labels (a
-number, or all), runlocal (tiny sizes but for labels, for a trial of half a minute).
+String arguments: data (fashion_mnist_hard, fashion_mnist_bin, fashion_mnist, digits_bin, digits, image_folder for your own, or a TFDS name), teacher (a
+network that is trained on the labels, or precomputed for embeddings of your own, under a classifier of two layers), student, method, labels (a number, or all,
+the default for your own), runlocal (tiny sizes but for labels, for a trial of half a minute; of your own images all).
 """
 
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
-from jaxkd.data import SOURCES, may_have_fine_classes
+from jaxkd.data import OWN_FILES, SOURCES, may_have_fine_classes
 from jaxkd.errors import ConfigError
 
 METHODS = (
@@ -29,7 +30,8 @@ METHODS = (
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
     values = parse_arg(arg, data="fashion_mnist_hard", teacher="resnet8", student="resnet8", method="lelp", labels="", runlocal=False)
-    labels = values.labels or ("100" if values.data.startswith("digits") else "1000")
+    own = values.data in OWN_FILES
+    labels = values.labels or ("all" if own else "100" if values.data.startswith("digits") else "1000")
     if labels != "all" and not (labels.isdecimal() and int(labels)):
         raise ConfigError(f"config argument labels={labels!r} is neither a number above 0 nor all.")
     through_tfds = values.data not in SOURCES
@@ -49,13 +51,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.rkd.group_size = 32
     config.compare.methods = tuple(name for name in METHODS if name != "oracle" or may_have_fine_classes(config.data))
     config.compare.seeds = (0, 1, 2, 3, 4)
+    if values.teacher == "precomputed":
+        config.teacher.classifier, config.data.view_targets = "mlp", "clean"
+    if own:
+        config.data.update({"unlabelled": -1, "valid": 0, "unseen": -1})
+        config.evaluation.batch_size = 100
     if digits:
         config.data.update({"unlabelled": 0 if labels == "all" else -1, "valid": 300, "test": 300})
     if values.runlocal:
         config.name = "image-runlocal"
         config.student.name = "resnet_tiny" if values.student == "resnet8" else values.student
-        config.data.update({"unlabelled": 0 if labels == "all" else 200, "valid": 200, "test": 200})
-        config.data.labelled = config.data.labelled if values.labels else 100
+        if not own:
+            config.data.update({"unlabelled": 0 if labels == "all" else 200, "valid": 200, "test": 200})
+            config.data.labelled = config.data.labelled if values.labels else 100
         config.training.update({"steps": 30, "batch_size": 16, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})
         config.evaluation.batch_size = 100

@@ -15,19 +15,20 @@ With classifier=finetuned written out, the comparison is about fine-tuning: its 
 and the students are taught by it; probe and compressed_frozen keep to the frozen encoder, which reads 256 tokens of a text where the trained one reads
 teacher.max_tokens. Nothing was tuned for it.
 
-String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, or a TFDS name: imdb_reviews, sentiment140, glue/cola, glue/sst2),
-binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm), classifier (linear, mlp or probe on frozen
-embeddings, finetuned; MiniLM is fine-tuned unless told otherwise), student, features (frozen encoder of a student that takes features), method, labels (a
-number, the other training rows are unlabelled; all, the default), runlocal (tiny sizes but for labels, none unlabelled, for half a minute).
+String arguments: data (newsgroups_bin, newsgroups, rotten_tomatoes, imdb, amazon_reviews, text_file for your own, or a TFDS name: imdb_reviews,
+sentiment140, glue/cola, glue/sst2), binary (newsgroups, amazon_reviews or TFDS data with their classes merged to two), teacher (wordllama, minilm, or
+precomputed for embeddings of your own), classifier (linear, mlp or probe on frozen embeddings, finetuned; MiniLM is fine-tuned unless told otherwise),
+student, features (frozen encoder of a student that takes features), method, labels (a number, the other training rows are unlabelled; all, the default),
+runlocal (tiny sizes but for labels, none unlabelled, for half a minute; of your own texts all).
 """
 
 import ml_collections
 
 from jaxkd.config import default_config, parse_arg
-from jaxkd.data import SOURCES, may_have_fine_classes
+from jaxkd.data import OWN_FILES, SOURCES, may_have_fine_classes
 from jaxkd.errors import ConfigError
 
-LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb", "imdb_reviews", "amazon_reviews")
+LONG_TEXTS = ("newsgroups", "newsgroups_bin", "imdb", "imdb_reviews", "amazon_reviews", "text_file")
 METHODS = (
     "teacher baseline kd dkd dist standardised_kd embedding_distillation fitnet vid rkd crd subclass_distillation lelp kmeans agglomerative tsne_kmeans oracle "
     "random_directions permuted uniform outputs_only"
@@ -78,12 +79,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.data.update({"source": "tfds" if through_tfds else values.data, "tfds_name": values.data if through_tfds else ""})
     config.data.update({"binary": values.binary, "classes": (), "labelled": 0 if labels == "all" else int(labels), "unlabelled": -1})
     config.data.update({"valid": 2000 if values.data.startswith("newsgroups") else 1000, "test": 0, "unseen": 2000 if values.data == "rotten_tomatoes" else 0})
+    if values.data in OWN_FILES:
+        config.data.update({"valid": 0, "unseen": -1})
     config.text.update({"vocabulary": 1024 if student == "bag_of_words_tiny" else 16_384, "max_tokens": 48})
     if long_texts:
         config.text.max_tokens = 1024 if student == "bag_of_words_tiny" else 256
     config.student.update({"name": student, "features": values.features})
     config.store.update({"dtype": "float32", "shard_rows": 4096})
-    config.teacher.update({"name": values.teacher, "embedding": "mean", "classifier": classifier})
+    config.teacher.update({"name": values.teacher, "embedding": "" if values.teacher == "precomputed" else "mean", "classifier": classifier})
     config.training.update({"steps": 1800, "batch_size": 128, "unlabelled_ratio": 3, "learning_rate": 1e-2, "weight_decay": 1e-4, "mixup_alpha": 0.0})
     config.training.update({"eval_every_steps": 200, "log_every_steps": 100})
     config.teacher_training.update({"steps": 1000, "batch_size": 128, "learning_rate": 1e-3, "eval_every_steps": 100, "weight_decay": 1e-2})
@@ -104,9 +107,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.compare.settings = SETTINGS
     if values.runlocal:
         config.name = "text-runlocal"
-        config.data.update(
-            {"labelled": config.data.labelled if values.labels else 400, "unlabelled": 0, "valid": 200, "test": 200, "unseen": min(config.data.unseen, 200)}
-        )
+        if values.data not in OWN_FILES:
+            config.data.update({"unlabelled": 0, "valid": 200, "test": 200, "unseen": min(config.data.unseen, 200)})
+            config.data.labelled = config.data.labelled if values.labels else 400
         config.training.update({"steps": 30, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         config.teacher_training.update({"steps": 20, "batch_size": 32, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 2})
         config.evaluation.batch_size = 100

@@ -99,6 +99,7 @@ def default_config() -> ml_collections.ConfigDict:
             "tfds_data_dir": "",
             "text_column": "",
             "label_column": "",
+            "image_size": 0,
             "binary": False,
             "views": 1,
             "view_pad": 2,

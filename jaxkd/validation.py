@@ -33,8 +33,8 @@ _POSITIVE_INTEGERS = [
 ]
 _NON_NEGATIVE_INTEGERS = [
     *(
-        "seed data.labelled data.unseen data.valid data.test data.seed other.seed data.view_pad frontend.fmin_jitter frontend.fmax_jitter distance.group_size "
-        "compressed.features rkd.group_size"
+        "seed data.labelled data.valid data.test data.seed data.image_size other.seed data.view_pad frontend.fmin_jitter frontend.fmax_jitter "
+        "distance.group_size compressed.features rkd.group_size"
     ).split(),
     *_of_training("unlabelled_ratio warmup_steps plateau_patience early_stop_patience frequency_mask time_mask"),
 ]
@@ -114,6 +114,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for key in _NON_NEGATIVE_INTEGERS:
         _require(flat[key] >= 0, key, flat[key], "an integer of at least 0")
     _require(flat["data.unlabelled"] >= -1, "data.unlabelled", flat["data.unlabelled"], "an integer of at least 0, or -1 for all rows that are left")
+    _require(flat["data.unseen"] >= -1, "data.unseen", flat["data.unseen"], "an integer of at least 0, or -1 for all rows of the unseen part, if there is one")
     for key, value in flat.items():
         _require(not isinstance(value, float) or math.isfinite(value), key, value, "finite")
     for key in _FRACTIONS:
@@ -170,7 +171,8 @@ def _validate_rendered(flat: dict[str, Any]) -> None:
         _require(flat[key] >= 2, key, flat[key], "an integer of at least 2: a metric needs clips with and without a class")
     _require(flat["data.labelled"] >= 1, "data.labelled", flat["data.labelled"], "an integer of at least 1")
     labelled = round(flat["data.labelled"] * flat["data.label_share"])
-    _require(flat["data.unlabelled"] >= 0, "data.unlabelled", flat["data.unlabelled"], "an integer of at least 0")
+    for key in ("data.unlabelled", "data.unseen"):
+        _require(flat[key] >= 0, key, flat[key], "an integer of at least 0")
     classes = flat["data.classes"]
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(name, str) for name in classes):
         raise ConfigError(f"config.data.classes has {len(classes)} entries, but must be at least 2 different names.")

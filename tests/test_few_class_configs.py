@@ -1,8 +1,10 @@
 """The few-class configs: their arguments, the oracle, and where their tuned settings apply."""
 
+import numpy as np
 import pytest
 
 from jaxkd import members, pipeline
+from jaxkd.data import OWN_FILES
 from jaxkd.errors import ConfigError
 from tests.small import load_config
 
@@ -21,12 +23,23 @@ FEW_CLASSES = [
     ("image", "runlocal", {"labelled": 100, "unlabelled": 200}, {}),
     ("image", "labels=300,runlocal", {"labelled": 300, "unlabelled": 200}, {}),
     ("image", "labels=all,runlocal", {"labelled": 0, "unlabelled": 0}, {}),
+    ("text", "data=text_file", {"labelled": 0, "unlabelled": -1, "valid": 0, "test": 0, "unseen": -1}, {"name": "wordllama"}),
+    ("text", "data=text_file,labels=60,runlocal", {"labelled": 60, "unlabelled": -1, "valid": 0, "unseen": -1}, {}),
+    ("text", "data=text_file,teacher=precomputed", {}, {"embedding": "", "classifier": "mlp"}),
+    ("image", "data=image_folder", {"labelled": 0, "unlabelled": -1, "valid": 0, "test": 0, "unseen": -1}, {"classifier": "finetuned"}),
+    ("image", "data=image_folder,labels=60,runlocal", {"labelled": 60, "unlabelled": -1, "valid": 0}, {}),
+    ("image", "data=image_folder,teacher=precomputed", {"view_targets": "clean"}, {"embedding": "", "classifier": "mlp"}),
 ]
 
 
 @pytest.mark.parametrize(("name", "argument", "data", "teacher"), FEW_CLASSES, ids=[f"{name}:{argument}" for name, argument, *_ in FEW_CLASSES])
-def test_arguments_of_the_few_class_configs(name, argument, data, teacher):
+def test_arguments_of_the_few_class_configs(name, argument, data, teacher, tmp_path):
     config = load_config(name, argument)
+    if config.data.source in OWN_FILES:
+        config.data.folder = str(tmp_path)
+    if config.teacher.name == "precomputed":
+        np.savez(tmp_path / "mine.npz", ids=["train/0"], embeddings=np.ones((1, 4), np.float32))
+        config.teacher.archive = str(tmp_path / "mine.npz")
     pipeline.check(config)
     for part, expected in ((config.data, data), (config.teacher, teacher)):
         assert {field: part[field] for field in expected} == expected

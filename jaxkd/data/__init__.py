@@ -26,42 +26,48 @@ SOURCES: dict[str, str] = {
     "rotten_tomatoes": "jaxkd.data.movie_reviews:prepare",
     "imdb": "jaxkd.data.movie_reviews:prepare",
     "amazon_reviews": "jaxkd.data.amazon:prepare",
+    "text_file": "jaxkd.data.text_file:prepare",
     "fashion_mnist": "jaxkd.data.fashion_mnist:prepare",
     "fashion_mnist_bin": "jaxkd.data.fashion_mnist:prepare",
     "fashion_mnist_hard": "jaxkd.data.fashion_mnist:prepare",
     "digits": "jaxkd.data.digits:prepare",
     "digits_bin": "jaxkd.data.digits:prepare",
+    "image_folder": "jaxkd.data.image_folder:prepare",
     "tfds": "jaxkd.data.tfds_source:prepare",
 }
 
 _MODALITIES = {
     "audio": ("rendered_instruments", "audio_folder", "openmic", "magnatagatune"),
-    "text": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "amazon_reviews"),
-    "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"),
+    "text": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "amazon_reviews", "text_file"),
+    "image": ("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin", "image_folder"),
 }
+
+OWN_FILES = ("text_file", "image_folder")
+"""Sources that are the user's own files, of any size and classes."""
 
 TFDS_AUDIO = ("gtzan", "nsynth", "speech_commands")
 """Names of TFDS, whatever config and version, that are known to be audio, with one class a clip, before they are read."""
 
 READ_BY: dict[str, tuple[str, ...]] = {
-    "folder": ("audio_folder", "openmic", "magnatagatune", "amazon_reviews"),
+    "folder": ("audio_folder", "openmic", "magnatagatune", "amazon_reviews", *OWN_FILES),
     "archive": ("newsgroups", "newsgroups_bin", "rotten_tomatoes", "imdb", "fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard"),
     **dict.fromkeys(("scores_archive", "train_bank_archive", "unseen_bank", "unseen_bank_archive"), ("rendered_instruments",)),
     **dict.fromkeys(("tfds_name", "tfds_data_dir"), ("tfds",)),
-    **dict.fromkeys(("text_column", "label_column"), ("amazon_reviews", "tfds")),
+    **dict.fromkeys(("text_column", "label_column"), ("amazon_reviews", "text_file", "tfds")),
+    "image_size": ("image_folder",),
     "binary": ("newsgroups", "newsgroups_bin", "amazon_reviews", "tfds"),
     "views": (*_MODALITIES["image"], "tfds"),
 }
 """Fields of `config.data` that only some sources read, and which."""
 
-_READ_A_FILE = ("amazon_reviews",)
+_READ_A_FILE = ("amazon_reviews", "text_file")
 """Sources whose `folder` may be a single file."""
 
 _ORIGINAL_CLASSES = {
     **dict.fromkeys(("newsgroups", "newsgroups_bin"), 20),
     **dict.fromkeys(("rotten_tomatoes", "imdb"), 2),
     "amazon_reviews": 5,
-    **dict.fromkeys(_MODALITIES["image"], 10),
+    **dict.fromkeys(("fashion_mnist", "fashion_mnist_bin", "fashion_mnist_hard", "digits", "digits_bin"), 10),
 }
 """Before they are merged to two, where that is known; each needs a labelled row. Of the five of amazon_reviews merging leaves out one."""
 

@@ -8,40 +8,24 @@ are the stars. With `data.binary`, one and two stars are negative, four and five
 fine labels.
 """
 
-import csv
-import gzip
-import json
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any
 
 import numpy as np
 
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
+from jaxkd.data.table import Row, is_csv, part_files, read_rows
 from jaxkd.errors import ConfigError, DataError
-from jaxkd.files import require_free_memory, sha256_file
-from jaxkd.progress import progress
+from jaxkd.files import sha256_file
 
 NAME = "amazon_reviews"
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 NEUTRAL = 3
 BINARY = {"negative": STARS[:2], "positive": STARS[3:]}
-COLUMNS_HINT = "Name the columns with data.text_column and data.label_column."
-CSV_COLUMNS = 3
+CSV_COLUMNS = ("label", "title", "text")
 JSON_COLUMNS = (("reviewText", "overall"), ("text", "rating"))
-MEMORY_FACTOR = {True: 8, False: 4}
-"""Bytes of memory for a byte of the file, gzipped or not."""
 LICENCE = "the terms under which you have the reviews"
-
-
-class Review(NamedTuple):
-    """A line of a file: where it stands, for messages, the text and the label as they are there."""
-
-    where: str
-    text: Any
-    label: Any
 
 
 def prepare(data_config: Any, cache_dir: Path) -> Dataset:
@@ -60,7 +44,7 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     columns = (data_config.text_column, data_config.label_column)
     if any(columns) and not all(columns):
         raise ConfigError(f"data.text_column={columns[0]!r} and data.label_column={columns[1]!r}: name both, or neither for the released layout.")
-    files = _files(Path(data_config.folder).expanduser())
+    files = part_files(Path(data_config.folder).expanduser(), ("train", "test"))
     made_from = {"files": {part: sha256_file(file) for part, file in files.items()}, "columns": columns, "binary": data_config.binary}
 
     def load() -> Corpus:
@@ -72,42 +56,19 @@ def prepare(data_config: Any, cache_dir: Path) -> Dataset:
     return prepare_corpus(data_config, cache_dir, name=NAME, made_from=made_from, load=load)
 
 
-def _files(path: Path) -> dict[str, Path]:
-    """The files of "train" and, if there is one, "test"."""
-    if path.is_file():
-        return {"train": path}
-    if not path.is_dir():
-        raise DataError(f"data.folder={path} does not exist: name a file of reviews, or a folder with train.csv and test.csv.")
-    endings = [ending + packed for ending in READERS for packed in ("", ".gz")]
-    files = {}
-    for part in ("train", "test"):
-        found = [path / f"{part}{ending}" for ending in endings if (path / f"{part}{ending}").is_file()]
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise DataError(
-                f"{path} should hold one file {part} ({', '.join(endings)}); it holds {names}. A single file can be named itself: data.folder=FILE."
-            )
-        files[part] = found[0]
-    return files
-
-
 def _read(path: Path, columns: tuple[str, str], binary: bool, notes: dict[str, Any]) -> Examples:
     """The reviews of a file, and the place of each one's label in the original classes."""
-    packed = path.suffix == ".gz"
-    read = READERS.get(Path(path.name.removesuffix(".gz")).suffix)
-    if read is None:
-        raise DataError(f"{path} should end in {', '.join(READERS)}, with or without .gz: rename it by what it holds (CSV or JSON lines).")
-    require_free_memory(MEMORY_FACTOR[packed] * path.stat().st_size, f"reading {path}")
     texts, stars = [], []
-    try:
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            for review in progress(read(lines, path, columns), description=f"reading {path.name}", unit="review"):
-                stars.append(_stars(review))
-                texts.append(review.text if isinstance(review.text, str) else "")
-    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read after {len(stars):,} reviews ({error}): it is damaged, cut short, or not of this layout.") from error
-    if not stars:
-        raise DataError(f"{path} holds no reviews.")
+    released = is_csv(path) and not any(columns)
+    if released:
+        columns = ("text", "label")
+    for row in read_rows(path, unit="review", columns=columns if is_csv(path) else (), header=CSV_COLUMNS if released else ()):
+        if not any(columns):
+            columns = next((pair for pair in JSON_COLUMNS if pair[1] in row.values), JSON_COLUMNS[-1])
+        row.require(columns[1:] if texts else columns)
+        stars.append(_stars(row, columns[1]))
+        text = f"{row.values['title']}\n{row.values['text']}".replace("\\n", "\n") if released else row.values.get(columns[0])
+        texts.append(text if isinstance(text, str) else "")
     labels = np.array(stars, np.int32)
     if not binary:
         return Examples(texts, labels - 1)
@@ -116,54 +77,13 @@ def _read(path: Path, columns: tuple[str, str], binary: bool, notes: dict[str, A
     return Examples(texts, labels - np.where(labels > NEUTRAL, 2, 1).astype(np.int32)).take(kept)
 
 
-def _stars(review: Review) -> int:
+def _stars(review: Row, column: str) -> int:
     """1 to 5."""
+    label = review.values[column]
     try:
-        value = float(review.label)
+        value = float(label)
     except (TypeError, ValueError):
         value = 0.0
     if value not in range(1, len(STARS) + 1):
-        raise DataError(f"{review.where}: the label is {review.label!r}, but must be a whole number of stars, 1 to {len(STARS)}. Correct or remove the line.")
+        raise DataError(f"{review.where}: the label is {label!r}, but must be a whole number of stars, 1 to {len(STARS)}. Correct or remove the line.")
     return int(value)
-
-
-def _read_csv(lines: TextIO, path: Path, columns: tuple[str, str]) -> Iterator[Review]:
-    reader = csv.reader(lines)
-    header = next(reader, []) if columns[0] else None
-    if header is not None and not set(columns) <= set(header):
-        raise DataError(f"{path}, line 1: the header is {','.join(header)!r}, without {' or '.join(sorted(set(columns) - set(header)))}. {COLUMNS_HINT}")
-    width = CSV_COLUMNS if header is None else len(header)
-    for row in filter(None, reader):
-        where = f"{path}, line {reader.line_num}"
-        if len(row) != width:
-            raise DataError(f"{where}: {len(row)} columns, expected {width} ({'label, title, text' if header is None else ', '.join(header)}).")
-        if header is None:
-            label, title, text = row
-            yield Review(where, f"{title}\n{text}".replace("\\n", "\n"), label)
-        else:
-            yield Review(where, row[header.index(columns[0])], row[header.index(columns[1])])
-
-
-def _read_json(lines: TextIO, path: Path, columns: tuple[str, str]) -> Iterator[Review]:
-    known = False
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            review = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where} is not JSON ({error}): each line should hold one review.") from error
-        keys = list(review) if isinstance(review, dict) else []
-        if not columns[0]:
-            columns = next((pair for pair in JSON_COLUMNS if pair[1] in keys), JSON_COLUMNS[-1])
-        missing = [key for key in (columns[1:] if known else columns) if key not in keys]
-        known = True
-        if missing:
-            raise DataError(f"{where} has no {' and no '.join(missing)}; its keys are {', '.join(keys) or 'none'}. {COLUMNS_HINT}")
-        text = review.get(columns[0])
-        yield Review(where, text.encode(errors="replace").decode() if isinstance(text, str) else text, review[columns[1]])
-
-
-READERS = {".csv": _read_csv, ".json": _read_json, ".jsonl": _read_json}
-"""By the ending of a file's name, before .gz."""

@@ -67,7 +67,7 @@ class Clips:
 
     def chunks(self, description: str) -> Iterator[np.ndarray]:
         """All clips in order, int16 [at most ROWS_AT_ONCE, points] at a time, with a progress line."""
-        for clips in _in_threads(self.__getitem__, range(len(self)), description, "clip"):
+        for clips in in_threads(self.__getitem__, range(len(self)), description, "clip"):
             yield np.stack(clips)
 
 
@@ -123,11 +123,11 @@ def fit_clip(decoded: Decoded, rate: int, points: int) -> tuple[np.ndarray, list
 
 def checksums(paths: Sequence[Path], description: str) -> list[str]:
     """Hex sha256 of each file, with a progress line."""
-    return [digest for digests in _in_threads(sha256_file, paths, description, "file") for digest in digests]
+    return [digest for digests in in_threads(sha256_file, paths, description, "file") for digest in digests]
 
 
-def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], description: str, unit: str) -> Iterator[list[Any]]:
-    """What `function` gives for each item, in order, ROWS_AT_ONCE at a time, so that Ctrl-C need not wait for all of them."""
+def in_threads(function: Callable[[Any], Any], items: Sequence[Any], description: str, unit: str) -> Iterator[list[Any]]:
+    """What `function` gives for each item, in order, ROWS_AT_ONCE at a time, so that Ctrl-C need not wait for all of them; with a progress line."""
     with ThreadPoolExecutor(THREADS) as threads, progress(total=len(items), description=description, unit=unit) as bar:
         for start in range(0, len(items), ROWS_AT_ONCE):
             found = list(threads.map(function, items[start : start + ROWS_AT_ONCE]))

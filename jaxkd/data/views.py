@@ -1,5 +1,6 @@
 """Augmented views of images as examples of their own, so that a teacher embeds each of them once and never runs in training."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,19 +11,19 @@ from jaxkd.errors import ConfigError
 from jaxkd.files import sha256_json
 from jaxkd.types import Gatherable
 
-SEPARATOR = "@"
+VIEW = re.compile(r"@(\d+)$")
 STREAM = 5
 FORMAT_VERSION = 1
 
 
 def base_id(example: str) -> str:
     """The id of the image that an example is a view of: "train/00012" for "train/00012@3" and for itself."""
-    return example.partition(SEPARATOR)[0]
+    return VIEW.sub("", example)
 
 
 def base_ids(ids: Sequence[str]) -> list[str]:
     """The ids of `ids` that are images as they are (view 0), without the augmented views."""
-    return [example for example in ids if SEPARATOR not in example]
+    return [example for example in ids if not VIEW.search(example)]
 
 
 class OfImage(NamedTuple):
@@ -70,7 +71,7 @@ class Views(Dataset):
         train = dataset.splits["train"]
         self.views = views
         self.splits = dataset.splits | {
-            "train": [f"{example}{SEPARATOR}{view}" if view else example for example in train for view in range(views)],
+            "train": [f"{example}@{view}" if view else example for example in train for view in range(views)],
         }
         self._rows = dataset._rows | {example: ("train", place // views) for place, example in enumerate(self.splits["train"])}
         self._pad = pad
@@ -90,7 +91,7 @@ class Views(Dataset):
           DataError: an id is not in the data set.
         """
         images = super().gather(ids)
-        views = np.array([int(example.partition(SEPARATOR)[2] or 0) for example in ids], np.int64)
+        views = np.array([int(match[1]) if (match := VIEW.search(example)) else 0 for example in ids], np.int64)
         augmented = np.flatnonzero(views)
         rows = np.array([self._rows[ids[place]][1] for place in augmented.tolist()], np.int64)
         images[augmented] = _cropped(images[augmented], self._crops[views[augmented], rows], self._pad)

@@ -8,7 +8,7 @@
 | a TFDS folder (array_record) | features `id` and `embedding` in all its splits |
 
 The name or id of an embedding is the example's id ("train/loops/a.wav"), or this without its split ("loops/a.wav"), either also without the suffix of an
-audio file ("loops/a"). Every example needs exactly one embedding, and all have one shape. Embeddings of no example are left out and counted.
+audio or image file ("loops/a"). Every example needs exactly one embedding, and all have one shape. Embeddings of no example are left out and counted.
 """
 
 import contextlib
@@ -23,7 +23,10 @@ from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import sha256_file, sha256_json
 
 NAME = "precomputed"
-AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
+MEDIA_SUFFIXES = (
+    *(".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"),
+    *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
 _SHOULD = {".npz": "hold the arrays ids (of text) and embeddings", ".parquet": "be a Parquet file with the columns id and embedding"}
 FILE_KINDS = tuple(_SHOULD)
 ARRAYS = "*.npy"
@@ -178,7 +181,7 @@ def open_archive(archive: str | Path) -> Archive:
 def _spellings(example: str, split: str) -> list[str]:
     """The names under which the embedding of an example may lie."""
     names = dict.fromkeys([example, example.removeprefix(f"{split}/")])
-    return list(names | {str(PurePosixPath(name).with_suffix("")): None for name in names if PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES})
+    return list(names | {str(PurePosixPath(name).with_suffix("")): None for name in names if PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES})
 
 
 def _matched(keys: Mapping[str, Any], splits: Mapping[str, Sequence[str]], archive: str) -> dict[str, str]:

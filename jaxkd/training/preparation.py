@@ -229,6 +229,8 @@ def trained_teacher(config: Any, dataset: Any, cache_dir: Path) -> tuple[Classif
     axis_name = Devices.all(config.parallel.mode).axis_name
     pretrained, pretrained_hash = None, ""
     if settings.classifier in teachers.ON_FROZEN:
+        # of a teacher that sees no augmented views there is no embedding of them either
+        dataset = dataset.embedded if isinstance(dataset, Views) else dataset
         (choice,) = teachers.choices(settings)
         standardised_by = None if settings.classifier == "probe" else dataset.splits["train"]
         inputs = feature_inputs(*frozen_store(config, choice, dataset, cache_dir), standardised_by)

@@ -143,7 +143,7 @@ def test_wrong_files(folder, tmp_path):
         prepared(folder, tmp_path)
     with pytest.raises(DataError, match=r"test\.txt should end in \.csv, \.json, \.jsonl"):
         prepared(folder / "test.txt", tmp_path)
-    with pytest.raises(DataError, match=r"line 1: the header is '1,.*without body\. Name the columns"):
+    with pytest.raises(DataError, match=r"line 1 has no body; its keys are 1, .*\. Name the columns"):
         prepared(folder / "train.csv", tmp_path, text_column="body", label_column="1")
     (folder / "cut.csv.gz").write_bytes(gzip.compress((folder / "train.csv").read_bytes())[:-40])
     with pytest.raises(DataError, match=r"cut\.csv\.gz cannot be read after \d+ reviews \(.*end-of-stream"):

@@ -17,12 +17,13 @@ from tests.small import load_config
     [
         ("text", "rotten_tomatoes", "binary", True, "False, or the source to one of newsgroups, newsgroups_bin, amazon_reviews, tfds."),
         ("image", "fashion_mnist", "binary", True, "False, or the source to fashion_mnist_bin."),
-        ("image", "digits_bin", "label_column", "digit", "'', or the source to one of amazon_reviews, tfds."),
+        ("image", "digits_bin", "label_column", "digit", "'', or the source to one of amazon_reviews, text_file, tfds."),
         ("image", "digits", "archive", "digits.npz", "'', or the source to one of newsgroups, "),
-        ("text", "newsgroups_bin", "text_column", "body", "'', or the source to one of amazon_reviews, tfds."),
+        ("text", "newsgroups_bin", "text_column", "body", "'', or the source to one of amazon_reviews, text_file, tfds."),
         ("text", "imdb", "tfds_name", "imdb_reviews", "'', or the source to one of tfds."),
-        ("text", "imdb", "folder", "reviews", "'', or the source to one of audio_folder, openmic, magnatagatune, amazon_reviews."),
+        ("text", "imdb", "folder", "reviews", "'', or the source to one of audio_folder, openmic, magnatagatune, amazon_reviews, text_file, image_folder."),
         ("text", "imdb", "views", 4, "1, or the source to one of fashion_mnist, "),
+        ("image", "digits", "image_size", 32, "0, or the source to one of image_folder."),
         ("audio", "rendered_instruments", "folder", "recordings", "'', or the source to one of audio_folder, "),
     ],
 )
