@@ -60,7 +60,8 @@ class Machine(NamedTuple):
 
 
 # TPU v5e: Cloud TPU documentation, page "TPU v5e": 197 TFLOP/s in bfloat16, 819 GB/s, 400 GB/s of ICI a chip in both directions together, a torus of
-# 16 x 16, 8 chips a host. Full float32 is 6 bfloat16 passes. PCIe 15 GB/s and 1 us a hop: "How to Scale Your Model" (Austin et al. 2025), chapter on TPUs.
+# 16 x 16, 4 chips a host where a slice has several hosts. Full float32 is 6 bfloat16 passes. PCIe 15 GB/s and 1 us a hop: "How to Scale Your Model" (Austin
+# et al. 2025), chapter on TPUs.
 ICI_OUT = 400e9 / 2
 ICI_HOP_SECONDS, TORUS_SIDE = 1e-6, 16
 
@@ -76,7 +77,7 @@ V5E = Machine(
     flops_float32=197e12 / 6,
     memory=819e9,
     memory_bytes=16e9,
-    devices_per_host=8,
+    devices_per_host=4,
     host_link=15e9,
     latency=2 * 2 * TORUS_SIDE // 2 * ICI_HOP_SECONDS,  # there and back, along both axes, half way round
     all_reduce=_ici(2),
