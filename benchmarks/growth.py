@@ -28,7 +28,7 @@ def growth_plot(title: str, name: str, panels: dict[str, dict[str, Line]], y: Ma
       y: {what is on the x axis: what is on the y axis}, where that is not seconds.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+        figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
         for axes, (x, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             for (line, (work, seconds)), colour in zip(lines.items(), PALETTE, strict=False):
                 axes.loglog(work, seconds, marker="o", markersize=4, color=colour, label=f"{line}: slope {slope(work, seconds):.2f}")

@@ -1,7 +1,7 @@
 """Does a step wait for its batch? Examples per second of the loader alone against the step alone, in the audio and in the text job, for 1 to 16 threads.
 
 The claim: with one thread, as the loop has it, the loader reads at least as many examples a second as the step takes. Steps whose batches come from the loader
-are timed too: on an accelerator they take as long as steps on batches that are there already, on a CPU loader and step share the cores.
+are timed too, with as many batches ahead as in the job: on a CPU loader and step share the cores. Nothing was measured on an accelerator.
 
 Command: python -m benchmarks.loader   (2 cores: four minutes after the data of both jobs are in the cache, 3 GB of memory)
 """
@@ -43,7 +43,7 @@ def seconds(function: Callable[[], Any]) -> float:
 def measure(job: str, steps: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
     """The figures of one job; all ways take turns within a repeat, on the same batches."""
     assembly = assembled(job)
-    loader, devices = assembly.loader, assembly.devices
+    loader, devices, ahead = assembly.loader, assembly.devices, named_config(job).parallel.prefetch
     batches = [loader.batch(step) for step in range(steps)]
     placed = [devices.shard(batch) for batch in batches]
     start = jax.tree.map(jnp.copy, assembly.state)
@@ -61,7 +61,7 @@ def measure(job: str, steps: int, repeats: int) -> tuple[list[Figure], dict[str,
 
     ways: dict[str, Callable[[], Any]] = {
         "step alone": lambda: trained(placed),
-        "step from the loader": lambda: trained(loader.batches(0, steps, place=devices.shard)),
+        "step from the loader": lambda: trained(loader.batches(0, steps, ahead=ahead, place=devices.shard)),
         **{f"loader, {count} thread{'s' * (count > 1)}": lambda count=count: read(count) for count in THREADS},
     }
     for way in ways.values():
