@@ -20,11 +20,12 @@ import jax
 import numpy as np
 
 from benchmarks.configs import named_config
+from benchmarks.growth import growth_plot
 from benchmarks.record import Figure, add_out, keep
 from jaxkd import pipeline
 from jaxkd.collectives import Collective, collectives
 from jaxkd.files import default_cache_dir
-from jaxkd.results.document import Table
+from jaxkd.results.document import Plot, Table
 from jaxkd.training.experiment import Assembly, assemble
 
 EXPERIMENTS = (
@@ -119,6 +120,19 @@ def broken(rows: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
+def growth(rows: Sequence[dict[str, Any]]) -> list[Plot]:
+    """Bytes that each device sends over the devices, more than one, with the batch of the config; nothing of fewer than two numbers of devices."""
+    panels: dict[str, dict[str, tuple[list[int], list[int]]]] = {}
+    for row in rows:
+        if row["devices"] > 1 and row["batch"] == BATCHES[0]:
+            devices, sent = panels.setdefault(f"devices, {row['mode']}", {}).setdefault(row["experiment"], ([], []))
+            devices.append(row["devices"])
+            sent.append(row["sent"])
+    if len({row["devices"] for row in rows if row["devices"] > 1}) < 2:
+        return []
+    return [growth_plot("What a device sends, by the number of devices", "collectives", panels, dict.fromkeys(panels, "bytes sent by each device"))]
+
+
 def on_devices(count: int, arguments: Sequence[str]) -> list[dict[str, Any]]:
     """`measure` in a process of its own that sees `count` devices; little is optimised below the level of the collectives."""
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -150,7 +164,7 @@ def main() -> None:
     lines = [[row["experiment"], row["mode"], *(f"{row[name]:,}" for name in columns)] for row in rows]
     title = "Bytes; features, embedding and gathered: of the global batch; sent: by each device, in rings"
     table = Table(title, ["experiment", "mode", *columns], lines, label_columns=2)
-    sys.exit(keep("collectives", __doc__ or "", figures, {"rows": rows, "broken": failed}, settings.out, blocks=[table]))
+    sys.exit(keep("collectives", __doc__ or "", figures, {"rows": rows, "broken": failed}, settings.out, blocks=[table, *growth(rows)]))
 
 
 if __name__ == "__main__":

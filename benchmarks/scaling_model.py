@@ -7,6 +7,7 @@ Command: python -m benchmarks.scaling_model   (half a minute; nothing is trained
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from benchmarks.growth import growth_plot
 from benchmarks.record import Figure, add_out, keep
 from jaxkd import students
 from jaxkd.lelp.moments import BLOCK_ROWS, BUFFER_BYTES, MIN_BLOCK_ROWS
 from jaxkd.models.bert import BertConfig, SentenceClassifier
 from jaxkd.models.macs import count_macs
+from jaxkd.results.document import Plot
 
 # Shares of the peak rates that are reached: assumptions, not measurements.
 COMPUTE_SHARE = 0.3  # of the bfloat16 peak, by convolutions of 128 to 512 channels and layers of width 384
@@ -42,7 +45,7 @@ class Machine(NamedTuple):
       memory_bytes: its size.
       devices_per_host: devices that share a host.
       host_link: bytes/s between host and device, one way.
-      latency: seconds of a small all-reduce over all devices.
+      latency: f(devices) -> seconds of a small all-reduce over them.
       all_reduce: f(bytes, devices) -> seconds at full rate; all_gather: f(bytes of the result, devices).
     """
 
@@ -54,7 +57,7 @@ class Machine(NamedTuple):
     memory_bytes: float
     devices_per_host: int
     host_link: float
-    latency: float
+    latency: Callable[[int], float]
     all_reduce: Callable[[float, int], float]
     all_gather: Callable[[float, int], float]
 
@@ -79,7 +82,7 @@ V5E = Machine(
     memory_bytes=16e9,
     devices_per_host=4,
     host_link=15e9,
-    latency=2 * 2 * TORUS_SIDE // 2 * ICI_HOP_SECONDS,  # there and back, along both axes, half way round
+    latency=lambda devices: 2 * 2 * math.sqrt(devices) / 2 * ICI_HOP_SECONDS,  # there and back, along both axes, half way round a square torus
     all_reduce=_ici(2),
     all_gather=_ici(1),
 )
@@ -110,7 +113,7 @@ H100 = Machine(
     memory_bytes=80e9,
     devices_per_host=NODE,
     host_link=64e9,
-    latency=NCCL_SECONDS,
+    latency=lambda devices: NCCL_SECONDS,
     all_reduce=_reduce_in_nodes,
     all_gather=_gather_in_nodes,
 )
@@ -184,7 +187,7 @@ def step(student: Student, machine: Machine) -> dict[str, Any]:
         "memory": (2 * ACCESSES * own.activations + 4 * OPTIMISER_ACCESSES * own.parameters) / (machine.memory * MEMORY_SHARE),
         "parameters": machine.all_reduce(4 * own.parameters, machine.devices) / NETWORK_SHARE,
         "vectors": machine.all_gather(vectors, machine.devices) / NETWORK_SHARE,
-        "latency": small * machine.latency,
+        "latency": small * machine.latency(machine.devices),
     }
     alone = max(seconds["compute"], seconds["memory"])
     network = seconds["parameters"] + seconds["vectors"] + seconds["latency"]
@@ -202,6 +205,18 @@ def step(student: Student, machine: Machine) -> dict[str, Any]:
         "examples_per_s": batch / (alone + network),
         "host_mb_per_s": student.example_bytes * rows * machine.devices_per_host / (alone + network) / 1e6,
     }
+
+
+def growth() -> Plot:
+    """Seconds of a step over devices, with the same rows on each; the machines from one host, or a square torus of 4 chips, to their whole size."""
+    counts = {V5E: (4, 16, 64, V5E.devices), H100: (NODE, 2 * NODE, 4 * NODE, H100.devices)}
+    panels = {
+        f"devices, {machine.name}": {
+            student.name: (devices, [step(student, machine._replace(devices=count))["seconds"]["step"] for count in devices]) for student in STUDENTS
+        }
+        for machine, devices in counts.items()
+    }
+    return growth_plot("A step over devices, each with the same rows: a model", "scaling_model", panels)
 
 
 def moments(machine: Machine, rows: float, dim: int, classes: int, devices_used: int) -> dict[str, Any]:
@@ -269,7 +284,7 @@ def main() -> None:
         Figure(f"moments of {row['classes']} classes, {row['devices_used']} devices of {row['machine']}: {row['slowest']}", max(row["seconds"].values()), "s")
         for row in fits
     ]
-    sys.exit(keep("scaling_model", __doc__ or "", figures, {"model": True, "steps": steps, "moments": fits}, settings.out))
+    sys.exit(keep("scaling_model", __doc__ or "", figures, {"model": True, "steps": steps, "moments": fits}, settings.out, blocks=[growth()]))
 
 
 if __name__ == "__main__":
