@@ -1,6 +1,7 @@
 """The program as several processes of one job, each started as a user starts it."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from tests.small import user_environment
 ROOT = Path(__file__).parent.parent
 QUICK = "--config.evaluation.bootstrap_resamples=100"
 TEXT = ("--config=configs/text.py:runlocal", QUICK)
-LONG = (*TEXT, "--config.training.steps=400", "--config.training.eval_every_steps=50", "--config.training.log_every_steps=10")
+PADDED = "--config.evaluation.batch_size=96"
+"""Of which the last batch of a split of 200 has 8 examples, all of them rows of process 0."""
+LONG = (*TEXT, PADDED, "--config.training.steps=400", "--config.training.eval_every_steps=50", "--config.training.log_every_steps=10")
 LOST_WITHIN_S = 30
+TOLD_WITHIN_S = 60
 OWN_DISK = Path("/proc/self/cwd")
 """Another folder for each process: the one that it runs in."""
 
@@ -88,6 +92,15 @@ def ended(job: list[Process], *expected: int) -> list[str]:
     statuses = [process.status() for process in job]
     said = [process.said.read_text() for process in job]
     assert statuses == list(expected), "\n\n".join(said)
+    return said
+
+
+def told_to_end(job: list[Process], process: int) -> list[str]:
+    """What each process of a job said, once one of them was sent SIGTERM and all have ended by it in time."""
+    began = time.monotonic()
+    job[process].popen.send_signal(signal.SIGTERM)
+    said = ended(job, *[143] * len(job))
+    assert time.monotonic() - began < TOLD_WITHIN_S
     return said
 
 

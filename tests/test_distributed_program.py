@@ -14,8 +14,24 @@ import pytest
 
 from jaxkd.data.dataset import Dataset
 from jaxkd.embeddings import embed_dataset
+from jaxkd.results.artefact import load_predictor
 from tests import waiting_teacher
-from tests.jobs import LONG, LOST_WITHIN_S, OWN_DISK, QUICK, ROOT, TEXT, Process, ended, host_folder, start_job, until, until_it_trains, until_there_is
+from tests.jobs import (
+    LONG,
+    LOST_WITHIN_S,
+    OWN_DISK,
+    QUICK,
+    ROOT,
+    TEXT,
+    Process,
+    ended,
+    host_folder,
+    start_job,
+    told_to_end,
+    until,
+    until_it_trains,
+    until_there_is,
+)
 from tests.small import parameters, require_equal_students
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -44,7 +60,7 @@ def _require_close(workdir: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_report_as_one_does(together, tmp_path):
+def test_two_processes_train_and_report_as_one_does(together, text_inputs, tmp_path):
     alone = tmp_path / "alone"
     process = Process(tmp_path / "alone.txt", (*LONG, f"--workdir={alone}"), devices=2)
     assert process.status() == 0, process.said.read_text()
@@ -53,8 +69,14 @@ def test_two_processes_train_and_report_as_one_does(together, tmp_path):
     assert one["results"]["test"].keys() == other["results"]["test"].keys()
     for name, value in one["results"]["test"].items():
         assert value == pytest.approx(other["results"]["test"][name], abs=0.02), name
-    with np.load(together / "predictions" / "test.npz") as kept, np.load(alone / "predictions" / "test.npz") as expected:
-        assert kept["scores"].shape == expected["scores"].shape
+    for split in ("valid", "test"):
+        ids = text_inputs.dataset.splits[split]
+        with pytest.warns(UserWarning, match="texts are longer than 1,024 tokens"):
+            expected = load_predictor(together / "student")(text_inputs.dataset.gather(ids))
+        for folder in (together, together / "processes" / "1"):
+            with np.load(folder / "predictions" / f"{split}.npz") as kept:
+                assert kept["ids"].tolist() == ids and len(ids) == 200
+                np.testing.assert_allclose(kept["scores"], expected, atol=1e-5)
     assert not (together / "processes" / "1" / "report.json").exists()
 
 
@@ -63,8 +85,7 @@ def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_o
     workdir = tmp_path / "run"
     job = start_job(workdir, *LONG)
     until_it_trains(workdir, job)
-    job[1].popen.send_signal(signal.SIGTERM)
-    for said in ended(job, 143, 143):
+    for said in told_to_end(job, 1):
         assert "is saved; the same command goes on from there" in said
     assert not (workdir / "student").exists()
     ended(start_job(workdir, *LONG), 0, 0)
@@ -78,8 +99,7 @@ def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tm
     sharded = (*LONG, "--config.parallel.parameters=sharded")
     job = start_job(workdir, *sharded)
     until_it_trains(workdir, job)
-    job[0].popen.send_signal(signal.SIGTERM)
-    ended(job, 143, 143)
+    told_to_end(job, 0)
     stopped = _last_step(log)
     alone = Process(tmp_path / "alone.txt", (*sharded, f"--workdir={workdir}"), devices=4)
     while _last_step(log) == stopped:
@@ -120,8 +140,7 @@ def test_a_job_that_is_told_to_end_while_it_embeds_and_while_it_evaluates_goes_o
     command = (config, QUICK, *(f"--config.{name}={value}" for name, value in settings.items()), f"--cache_dir={cache}")
 
     def told(job: list[Process], process: int) -> None:
-        job[process].popen.send_signal(signal.SIGTERM)
-        for said in ended(job, 143, 143):
+        for said in told_to_end(job, process):
             assert "finished stages are kept; the same command goes on from there" in said
 
     wait.touch()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import LOST_WITHIN_S, TEXT, Process, ended, start_job, until_it_trains, until_there_is
+from tests.jobs import LOST_WITHIN_S, TEXT, Process, ended, start_job, told_to_end, until_it_trains, until_there_is
 from tests.small import require_equal_students
 
 JOB = (*TEXT, "--mode=train", "--config.training.steps=150", "--config.training.eval_every_steps=30", "--config.training.log_every_steps=10")
@@ -138,8 +138,7 @@ def test_a_cut_ends_both_hosts_with_status_4_and_the_job_goes_on_bit_equal(netwo
 
     job = network.start(workdir, *JOB)
     until_there_is(saved / "60" / "commit_success.txt", job)
-    job[1].popen.send_signal(signal.SIGTERM)
-    for said in ended(job, 143, 143):
+    for said in told_to_end(job, 1):
         assert "the same command goes on from there" in said
     assert not (workdir / "student").exists()
 

@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from jaxkd.errors import ArtefactError, Interrupted
 from jaxkd.parallel import Devices
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.state import TrainState
+from tests.jobs import ROOT
+from tests.small import user_environment
 
 DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
     "flipped": lambda file, data: file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]),
@@ -56,6 +60,37 @@ def test_last_and_best(tmp_path):
     _assert_equal(best, _state(2))
     assert sorted(folder.name for folder in (tmp_path / "last").iterdir()) == ["3", "4"]
     assert len(list((tmp_path / "best").iterdir())) == 1
+
+
+LIES_AS_BEFORE = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from jax.sharding import PartitionSpec
+from jaxkd.parallel import DATA_AXIS, Devices
+from jaxkd.training.checkpoint import Checkpoints
+from jaxkd.training.state import TrainState
+
+devices = Devices.all("jit", "sharded")
+params = devices.place_parameters({"split": np.arange(24.0).reshape(3, 8), "whole": np.arange(3.0)})
+state = devices.replicate(TrainState(np.int32(1), (), {}, None, (), np.float32(1.0)))._replace(params=params)
+assert params["split"].sharding.spec == PartitionSpec(None, DATA_AXIS) and params["whole"].sharding.spec == PartitionSpec()
+checkpoints = Checkpoints(Path(sys.argv[1]), state)
+checkpoints.save_best(1, state, 0.5)
+checkpoints.save_last(1, state, {})
+checkpoints.wait()
+for restored in (checkpoints.restore_last()[0], checkpoints.restore_best()):
+    for one, other in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        assert one.sharding == other.sharding and len(one.addressable_shards) == 4
+        np.testing.assert_array_equal(one, other)
+checkpoints.close()
+"""
+
+
+@pytest.mark.slow
+def test_each_array_lies_as_before(tmp_path):
+    environment = user_environment(JAX_NUM_CPU_DEVICES="4", JAX_PLATFORMS="cpu")
+    subprocess.run([sys.executable, "-c", LIES_AS_BEFORE, str(tmp_path)], cwd=ROOT, env=environment, check=True)
 
 
 def test_one_checkpoint_at_a_time_is_written(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The training step: mixup, randomness, a non-finite loss, learning."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ from jaxkd.data.transforms import mixup
 from jaxkd.errors import NonFiniteLossError
 from jaxkd.training.experiment import assemble, fit_normalisation, fixed_projection
 from jaxkd.training.loop import _checked_mean
+from jaxkd.training.step import train_step
 from jaxkd.types import Batch
-from tests.small import small_config
+from tests.small import small_config, text_config
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,14 @@ def test_a_step_takes_the_memory_of_the_state_before(assembly):
     after, _ = assembly.train(before, assembly.devices.shard(assembly.loader.batch(0)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.optimiser_state)))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_a_step_that_takes_the_memory_gives_what_one_does_that_copies(text_inputs):
+    assembly = assemble(text_config(), text_inputs)
+    batch = assembly.devices.shard(assembly.loader.batch(0))
+    copied = jax.jit(functools.partial(train_step, assembly.experiment, axis_name=None))(assembly.state, batch)
+    taken = assembly.train(jax.tree.map(jnp.copy, assembly.state), batch)
+    jax.tree.map(np.testing.assert_array_equal, taken, copied)
 
 
 def test_normalisation_has_zero_mean_and_unit_spread(small_inputs):
