@@ -18,7 +18,7 @@ def slope(work: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(work), np.log(seconds), 1)[0])
 
 
-def growth_plot(title: str, name: str, panels: dict[str, dict[str, Line]], y: Mapping[str, str] = MappingProxyType({})) -> Plot:
+def growth_plot(title: str, name: str, panels: Mapping[str, Mapping[str, Line]], y: Mapping[str, str] = MappingProxyType({})) -> Plot:
     """Seconds over work on log axes, one panel for each kind of work, with the slope of each line.
 
     Args:
