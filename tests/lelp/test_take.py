@@ -1,10 +1,13 @@
 """Rows as float32: every value of the narrow dtypes, against the conversions of NumPy and ml_dtypes."""
 
+import tracemalloc
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxkd.lelp import class_moments
+from jaxkd.lelp import moments as moments_module
 from jaxkd.lelp.take import take_float32
 
 BITS = np.arange(1 << 16, dtype=np.uint16).reshape(512, 128)
@@ -40,3 +43,15 @@ def test_moments_of_narrow_rows_are_those_of_the_same_rows_in_float32(dtype):
             class_moments([(array, labels)], num_classes=3), class_moments([(rows.astype(np.float32), labels)], num_classes=3), strict=True
         ):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_moments_of_narrow_rows_make_no_copy_of_them(monkeypatch):
+    monkeypatch.setattr(moments_module, "BUFFER_BYTES", 1 << 16)
+    rows, labels = np.ones((40_000, 64), np.float16), np.arange(40_000) % 3
+    tracemalloc.start()
+    try:
+        class_moments([(rows, labels)], num_classes=3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < rows.nbytes / 2
