@@ -303,7 +303,7 @@ def compare(config: Any, workdir: Path, cache_dir: Path) -> dict[str, Any]:
     """Runs every row of `config.compare` with every seed (a reference once), each in its own folder, and makes one table; finished runs are kept.
 
     The runs lie in `workdir/runs`, and tables of other rows on the same config share them; the table goes to `workdir`, or `workdir/NAME` if
-    `config.compare.name` names it. Of several processes the first makes and returns it.
+    `config.compare.name` names it, where an earlier one of other rows is kept beside it. Of several processes the first makes and returns it.
     """
     from jaxkd.results.comparison import screen_table, write_comparison
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,8 @@ def write_comparison(
     variants: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Compares finished runs and writes report.json, report.md, report.html and plots/ into `out_dir`.
+
+    A report of other rows or seeds that is there already is kept in `out_dir/earlier-HASH`.
 
     Args:
       runs: workdirs of finished runs, each with report.json and predictions/SPLIT.npz; one a row and seed.
@@ -108,9 +111,30 @@ def write_comparison(
             "rows": rows,
         }
     )
-    write_document(comparison_document(report), Path(out_dir))
-    files.write_json(Path(out_dir) / "report.json", report)
+    _keep_earlier(Path(out_dir), report["runs"])
+    _write(report, Path(out_dir))
     return report
+
+
+def _write(report: dict[str, Any], folder: Path) -> None:
+    write_document(comparison_document(report), folder)
+    files.write_json(folder / "report.json", report)
+
+
+def _keep_earlier(out_dir: Path, runs: list[dict[str, Any]]) -> None:
+    """Keeps the report of other rows or seeds that is in `out_dir`, in a folder of its own below it."""
+
+    def compared(of: list[dict[str, Any]]) -> list[list[Any]]:
+        return sorted([run["method"], run["seed"]] for run in of)
+
+    earlier = files.read_json(out_dir / "report.json") if (out_dir / "report.json").exists() else {"runs": runs}
+    if compared(earlier["runs"]) == compared(runs):
+        return
+    folder = out_dir / f"earlier-{files.sha256_json(compared(earlier['runs']))[:8]}"
+    moved = [{**run, "workdir": os.path.relpath(out_dir / run["workdir"], folder)} for run in earlier["runs"]]
+    with files.atomic_directory(folder) as temporary:
+        _write({**earlier, "runs": moved}, temporary)
+    print(f"The earlier comparison in {out_dir} has other rows or seeds: its report is kept in {folder}", file=sys.stderr)
 
 
 def _load(workdir: Path, name: str) -> _Run:

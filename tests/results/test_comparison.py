@@ -193,3 +193,18 @@ def test_other_examples_are_refused(runs, tmp_path):
     np.savez(path, **(arrays | {"labels": 1 - arrays["labels"]}))
     with pytest.raises(ArtefactError, match="other examples or labels on test"):
         write_comparison([runs[3], tmp_path / "other"], tmp_path / "out")
+
+
+def test_the_report_of_other_rows_is_kept_and_that_of_the_same_rows_replaced(compared, runs, tmp_path, capsys):
+    shutil.copytree(compared[0], tmp_path, dirs_exist_ok=True)
+    newest = write_comparison([runs[0]], tmp_path, reference="probe")
+    (kept,) = tmp_path.glob("earlier-*")
+    assert str(kept) in capsys.readouterr().err
+    first, earlier = compared[1], json.loads((kept / "report.json").read_text())
+    assert {**earlier, "runs": first["runs"]} == first and len(earlier["runs"]) == len(runs)
+    assert [kept / run["workdir"] for run in earlier["runs"]] == [kept / ".." / run["workdir"] for run in first["runs"]]
+    for name in ("report.md", "report.html"):
+        assert "compressed" in (kept / name).read_text() and "compressed" not in (tmp_path / name).read_text()
+    assert write_comparison([runs[0]], tmp_path, reference="probe") == newest
+    assert newest == json.loads((tmp_path / "report.json").read_text())
+    assert list(tmp_path.glob("earlier-*")) == [kept] and not capsys.readouterr().err
