@@ -21,10 +21,11 @@ With finetuned the tagger itself is trained on the labelled clips, then embeds t
 are taught by it; in the comparison probe and compressed_frozen keep to the frozen one, so that it shows what either costs and gives. Its head starts from a
 probe of the frozen embedding (arXiv 2202.10054): from a drawn one it ends far below that probe.
 
-String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student, runlocal (tiny sizes, for a trial of half a minute), and grid,
-the rows of a comparison: compression (what the teacher's embedding must go through before it teaches, and how that is trained), ablation (the same with each
-teacher), transformations (every kind of it but attention, since these teachers give one frame for 3 s), training (every way to train it), teachers (raw
-against compressed for each teacher), labels (fewer of them). Grids share the runs of one workdir; a run takes 2 to 11 minutes on one core.
+String arguments: method, teacher, classifier (none, linear, mlp, probe or finetuned), student (cp_resnet_small by default, cp_resnet_tiny with runlocal),
+runlocal (tiny sizes, for a trial of half a minute), and grid, the rows of a comparison: compression (what the teacher's embedding must go through before it
+teaches, and how that is trained), ablation (the same with each teacher), transformations (every kind of it but attention, since these teachers give one
+frame for 3 s), training (every way to train it), teachers (raw against compressed for each teacher), labels (fewer of them). Grids share the runs of one
+workdir; a run takes 2 to 11 minutes on one core.
 """
 
 import ml_collections
@@ -96,13 +97,13 @@ GRIDS = {
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The experiment; `arg` as in the examples above."""
-    values = parse_arg(arg, method="compressed", teacher="MTT_musicnn", classifier="", student="cp_resnet_small", grid="", runlocal=False)
+    values = parse_arg(arg, method="compressed", teacher="MTT_musicnn", classifier="", student="", grid="", runlocal=False)
     classifier = values.classifier or ("linear" if values.method in NEED_CLASSIFIER else "none")
     config = default_config()
     config.name = "audio"
     config.method = values.method
     config.teacher.update({"name": values.teacher, "embedding": embedding_of(values.teacher), "classifier": classifier})
-    config.student.name = values.student
+    config.student.name = values.student or ("cp_resnet_tiny" if values.runlocal else "cp_resnet_small")
     config.teacher_training.update({"steps": 600, "batch_size": 64, "learning_rate": 1e-3, "eval_every_steps": 50})
     config.compressed.head_bias = "log_odds"  # labels are rare, and the training is short
     config.lelp.solver = "svd"  # few rows: faster than covariances of 1506 dimensions
@@ -124,7 +125,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.compare.settings = tuple(setting for setting in SETTINGS if setting.partition(" ")[0] in rows)
     if values.runlocal:
         config.name = "audio-runlocal"
-        config.student.name = "cp_resnet_tiny" if values.student == "cp_resnet_small" else values.student
         config.data.update({"labelled": 32, "unlabelled": 48, "valid": 32, "test": 32, "unseen": 32})
         config.training.update({"steps": 30, "batch_size": 8, "eval_every_steps": 10, "log_every_steps": 5, "warmup_steps": 3})
         tuned = {"steps": 10, "batch_size": 8} if classifier == "finetuned" else {"steps": 40, "batch_size": 16}

@@ -201,6 +201,12 @@ def test_shipped_configs_are_good():
         pipeline.check(load_config("audio", argument))
 
 
+@pytest.mark.parametrize(("name", "usual", "tiny"), [("audio", "cp_resnet_small", "cp_resnet_tiny"), ("image", "resnet8", "resnet_tiny")])
+def test_a_student_that_is_named_is_taken_at_tiny_sizes_too(name, usual, tiny):
+    students = {argument: load_config(name, argument).student.name for argument in ("", "runlocal", f"runlocal,student={usual}", f"student={tiny}")}
+    assert list(students.values()) == [usual, tiny, usual, tiny]
+
+
 @pytest.mark.parametrize("teacher", ["MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg"])
 def test_the_released_taggers_can_be_fine_tuned(teacher):
     for method in ("teacher", "compressed", "lelp"):
