@@ -1,5 +1,6 @@
 """Audio that is decoded row by row, as it is written: clips of one length, so that a data set need not fit into memory."""
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from jaxkd.progress import progress
 
 ROWS_AT_ONCE = 64
 THREADS = 4
+STREAMED_BYTES = 0x7FFF0000  # headers of this size or more were written before the length was known
 SPARE_SECONDS = 0.1  # read beyond the clip's end, for the resampling filter
 
 
@@ -75,15 +77,18 @@ def decode_file(path: Path, seconds: float) -> Decoded:
     """The first `seconds` of an audio file, down-mixed to mono by the mean of its channels.
 
     Raises:
-      DataError: the file is empty, not audio, or not finite.
+      DataError: the file is empty, not audio, not finite, or ends before its header says (WAV and AIFF; of FLAC libsndfile sees it, OGG has no such header).
     """
     try:
         with soundfile.SoundFile(path) as file:
             audio = file.read(int(np.ceil((seconds + SPARE_SECONDS) * file.samplerate)), dtype="float32", always_2d=True).mean(axis=1)
             decoded = Decoded(audio, file.samplerate, file.frames)
+            shorter = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
     except soundfile.LibsndfileError as error:
         size = path.stat().st_size
         raise DataError(f"{path} is {'empty (0 bytes)' if not size else f'not audio that can be decoded ({error.error_string})'}.") from error
+    if shorter and int(shorter[2]) < int(shorter[1]) < STREAMED_BYTES:
+        raise DataError(f"{path} is cut off: it holds {shorter[2]} bytes of audio, but its header says {shorter[1]}. Copy it again, or leave it out.")
     if not len(audio):
         raise DataError(f"{path} is empty: it holds no samples.")
     if not np.all(np.isfinite(audio)):

@@ -107,12 +107,15 @@ def test_copies_within_a_split_are_clips_of_their_own_and_are_counted(folder, tm
 
 
 def test_bad_audio(folder, tmp_path):
+    soundfile.write(tmp_path / "long.wav", tone(4.0, 16000), 16000)
+    long = (tmp_path / "long.wav").read_bytes()
     cases = {
         "empty": (lambda path: path.write_bytes(b""), r"a\.wav is empty \(0 bytes\)"),
         "no samples": (lambda path: soundfile.write(path, np.zeros(0), 16000), r"a\.wav is empty: it holds no samples"),
         "silent": (lambda path: soundfile.write(path, np.zeros(16000), 16000), r"a\.wav is silent"),
         "text": (lambda path: path.write_text("hello " * 99), r"a\.wav is not audio"),
         "low rate": (lambda path: soundfile.write(path, tone(1.0, 8000), 8000), r"a\.wav has a rate of 8000 Hz, below data\.sample_rate=16000"),
+        "cut": (lambda path: path.write_bytes(long[:344]), r"a\.wav is cut off: it holds 300 bytes of audio, but its header says 128000"),
         "nan": (lambda path: soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT"), r"a\.wav holds samples that are NaN"),
     }
     for make, message in cases.values():
