@@ -50,9 +50,13 @@ class Interrupted(JaxkdError):
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ConfigError:
     """The error for a name that is in no table: lists the valid names and shows the nearest."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(valid)}.")
+    return ConfigError(f"unknown {kind} {name!r}.{nearest(name, valid)} Valid: {', '.join(valid)}.")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The hint at the valid name that is nearest to a wrong one, with a space before it; empty where none is near."""
+    near = difflib.get_close_matches(str(name), sorted(valid), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def require_temperature(name: str, value: Any) -> None:

@@ -19,6 +19,7 @@ from tensorflow_datasets.core.constants import DATA_DIR
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
+from jaxkd.data import SOURCES
 from jaxkd.data.clips import fit_clip
 from jaxkd.data.dataset import Dataset
 from jaxkd.data.hidden_classes import by_parity
@@ -26,7 +27,7 @@ from jaxkd.data.labelled_split import Corpus, Examples, prepare_corpus
 from jaxkd.data.tfds_audio import is_audio, member, rate_of, read_audio
 from jaxkd.data.tfds_folder import Rows
 from jaxkd.data.tfds_plain import PLAIN_BUILDERS, without_tensorflow
-from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError
+from jaxkd.errors import ConfigError, DataError, FetchError, ResourceError, nearest
 from jaxkd.files import require_free_memory
 from jaxkd.progress import progress
 
@@ -126,7 +127,8 @@ def _builder(name: str, data_dir: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         if _tensorflow_is_missing() and name.partition("/")[0] in NEED_TENSORFLOW:
             raise _needs_tensorflow(name, data_dir) from error
-        hint = f" Builders that need TensorFlow are not found while it is missing: {INSTALL}." if _tensorflow_is_missing() else ""
+        hint = nearest(name, {*SOURCES, *KEYS})
+        hint += f" Builders that need TensorFlow are not found while it is missing: {INSTALL}." if _tensorflow_is_missing() else ""
         raise ConfigError(
             f"data.tfds_name={name}: TFDS has no such data set, neither as a builder nor prepared in its folder. Check the spelling.{hint}"
         ) from error

@@ -123,7 +123,8 @@ def test_builders_that_need_tensorflow_name_the_extra(name, tmp_path):
     ("name", "message"),
     [
         ("", r"needs data\.tfds_name=NAME"),
-        ("cifra10", r"TFDS has no such data set, .*Check the spelling.*jaxkd\[tfds-tf\]"),
+        ("cifra10", r"TFDS has no such data set, .*Check the spelling\. Did you mean 'cifar10'\?.*jaxkd\[tfds-tf\]"),
+        ("rotten_tomatos", "Did you mean 'rotten_tomatoes'"),
         ("imdb_reviews/nope", "BuilderConfig nope not found.*Check name, config and version"),
         ("cifar10:9.9.9", r"cannot be loaded at version 9\.9\.9"),
         ("two words", "Parsing builder name string two words failed"),
