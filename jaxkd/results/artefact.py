@@ -42,7 +42,8 @@ def load_predictor(path: str | Path) -> Callable[[Any], np.ndarray]:
         return lelp.serving_logits(student.apply(variables, transform(None, rows), train=False).logits, classes, config["task"])
 
     def predict(examples: Any) -> np.ndarray:
-        return probabilities(np.asarray(logits(variables, _rows(config["inputs"], examples))), config["task"])
+        rows = _rows(config["inputs"], examples)
+        return probabilities(np.asarray(logits(variables, rows)), config["task"]) if len(rows) else np.zeros((0, classes), np.float32)
 
     return predict
 

@@ -1,13 +1,17 @@
 """The student alone, as a function of texts."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxkd import students
+from jaxkd.config import default_config
 from jaxkd.results.artefact import load_predictor
 from jaxkd.training.artefact import save_student
+from jaxkd.training.inputs import audio_inputs
 
 VOCABULARY, MAX_TOKENS = 64, 20
 
@@ -46,3 +50,14 @@ def test_texts_that_are_longer_than_the_student_reads_are_counted_at_each_call(p
             np.testing.assert_array_equal(predict(texts), scores)
         assert [warning.filename for warning in caught] == [__file__]
     assert not np.allclose(scores[0], scores[3])
+
+
+def test_no_examples_have_no_scores(predict, tmp_path):
+    network = students.build("cp_resnet_tiny", num_outputs=3)
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.ones((1, 94, 64)), train=False))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+    config = {"name": "cp_resnet_tiny", "options": {}, "task": "multilabel", "classes": ["a", "b", "c"], "outputs_per_label": 1, "fingerprint": "none"}
+    inputs = audio_inputs(default_config(), SimpleNamespace(sample_rate=16000, input_shape=(48000,))).settings
+    save_student(tmp_path / "student", dict(variables), {**config, "inputs": inputs})
+    none = load_predictor(tmp_path / "student")(np.zeros((0, 48000), np.int16))
+    assert (none.shape, none.dtype) == ((0, 3), np.float32) and predict([]).shape == (0, 2)
