@@ -1,7 +1,9 @@
 """Another data set in our classes, and a data set with fewer labels."""
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from jaxkd import config as configs
 from jaxkd import pipeline, teachers
@@ -111,7 +113,7 @@ def test_another_set_is_checked_before_anything_is_read(fields, message):
 
 def test_clips_that_are_too_short_for_the_student_are_refused_before_anything_is_read(tmp_path):
     config = other(clip_seconds=0.4)
-    np.savez(tmp_path / "ours.npz")
+    np.savez(tmp_path / "ours.npz", ids=["one"], embeddings=np.zeros((1, 4), np.float32))
     config.teacher.update({"name": "precomputed", "embedding": "", "archive": str(tmp_path / "ours.npz")})
     with pytest.raises(ConfigError, match=r"config.other.clip_seconds is 0.4, but the student 'cp_resnet_small' needs clips of at least 0.449 s"):
         pipeline.check(config)
@@ -131,8 +133,10 @@ def test_clips_that_are_too_short_for_the_student_are_refused_before_anything_is
 )
 def test_the_other_set_may_have_embeddings_of_its_own(tmp_path, monkeypatch, archives, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("ours.npz", "ours.parquet", "one.npz", "two.parquet"):
-        (tmp_path / name).touch()
+    for name in ("ours.npz", "one.npz"):
+        np.savez(name, ids=["one"], embeddings=np.zeros((1, 4), np.float32))
+    for name in ("ours.parquet", "two.parquet"):
+        parquet.write_table(pyarrow.table({"id": ["one"], "embedding": [[0.0] * 4]}), name)
     config = other(archives=archives)
     config.teacher.update({"name": "precomputed", "embedding": "", "archive": "ours.npz"})
     config.teacher.others = ("MSD_vgg", "precomputed archive=ours.parquet")
