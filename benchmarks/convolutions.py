@@ -6,7 +6,6 @@ each repeat, in one process; a ratio is that of a repeat. On a GPU or a TPU jaxk
 Command: python -m benchmarks.convolutions   (2 cores: a minute, 3 GB of memory)
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.pairs import timed
-from benchmarks.record import add_out, keep, of_repeats
+from benchmarks.record import chosen, keep, of_repeats
 from jaxkd.memory import keep_freed
 from jaxkd.models.convolution import convolve
 from jaxkd.models.depthwise import depthwise_conv
@@ -93,11 +92,7 @@ def measure(case: Case, result: str, repeats: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--repeats", type=int, default=9)
-    add_out(parser)
-    settings = parser.parse_args()
+    settings = chosen(__doc__, "cases", list(CASES), repeats=9)
     keep_freed()
     convolve_on_all_cores()
     taken = {

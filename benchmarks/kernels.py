@@ -7,7 +7,6 @@ and LELP's fit over rows and D have theirs in `distance_correlation` and `lelp_s
 Command: python -m benchmarks.kernels   (2 cores: four minutes, 2 GB of memory)
 """
 
-import argparse
 import functools
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import numpy as np
 from benchmarks.growth import growth_plot, slope
 from benchmarks.lelp_subspaces import CLASSES, SUBCLASSES, kernel, mixture
 from benchmarks.pairs import timed
-from benchmarks.record import Figure, add_out, keep
+from benchmarks.record import Figure, chosen, keep
 from benchmarks.student_step import convolution, differentiated, normal
 from jaxkd import losses
 from jaxkd.embeddings.store import EmbeddingStore
@@ -159,11 +158,7 @@ def measure(kernel: Kernel, repeats: int) -> list[list[float]]:
 
 def main() -> None:
     """Measures, and keeps the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS))
-    parser.add_argument("--repeats", type=int, default=5)
-    add_out(parser)
-    settings = parser.parse_args()
+    settings = chosen(__doc__, "kernels", list(KERNELS), repeats=5)
     keep_freed()
     convolve_on_all_cores()
     seconds = {name: measure(KERNELS[name], settings.repeats) for name in settings.kernels}

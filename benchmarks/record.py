@@ -71,6 +71,15 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
 
 
+def chosen(doc: str | None, what: str, names: Sequence[str], repeats: int) -> argparse.Namespace:
+    """The options of a benchmark of parts: `--WHAT NAME ...`, all of them by default, `--repeats` and `--out`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(f"--{what}", nargs="+", default=list(names), choices=list(names))
+    parser.add_argument("--repeats", type=int, default=repeats)
+    add_out(parser)
+    return parser.parse_args()
+
+
 def about(name: str, doc: str, figures: Sequence[Figure], versions: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """The part of a JSON file that all benchmarks have in common.
 

@@ -16,7 +16,6 @@ import pytest
 
 from jaxkd.data.fetch import fetch
 from jaxkd.data.packages import PACKAGES
-from jaxkd.files import default_cache_dir
 from jaxkd.results.artefact import load_predictor
 from tests.small import parameters, require_equal_students, user_environment
 
@@ -67,11 +66,6 @@ def test_run_leaves_every_artefact_and_prints_the_table(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "valid"] == [10, 20, 30]
     assert {"loss", "label_loss", "distance", "teacher_loss"} <= lines[0]["values"].keys()
-
-
-@pytest.mark.slow
-def test_compiled_programs_are_kept_in_the_cache(finished):
-    assert list((default_cache_dir() / "compiled").glob("jit_*-cache"))
 
 
 @pytest.mark.slow

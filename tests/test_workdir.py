@@ -3,6 +3,8 @@
 import datetime
 import hashlib
 import resource
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -51,3 +53,9 @@ def test_a_run_keeps_the_source_and_the_day_that_it_was_begun_with(tmp_path, mon
     workdir._source.cache_clear()
     assert {environment["date"] for environment in kept.values()} <= {(datetime.date.today() - datetime.timedelta(days)).isoformat() for days in (0, 1)}
     assert read_json(tmp_path / "first" / "environment.json") == kept[b"x = 1\n"]
+
+
+def test_compiled_programs_are_kept_in_the_cache(tmp_path):
+    program = f"from pathlib import Path; from jaxkd.workdir import start_jax; start_jax(Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", f"{program}; import jax; jax.jit(lambda x: x + 1)(1.0)"], check=True)
+    assert list((tmp_path / "compiled").glob("jit_*-cache"))

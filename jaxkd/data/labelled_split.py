@@ -14,7 +14,7 @@ from jaxkd.data.hidden_classes import stratified_order
 from jaxkd.errors import ConfigError, DataError
 from jaxkd.files import remove_leftovers, require_free_disk, sha256_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SIZES = ("labelled", "unlabelled", "valid", "test", "unseen")
 STREAMS = {"train": 0, "test": 1}
 DRAWN_SHARE = 0.2

@@ -1,7 +1,4 @@
-"""Depthwise convolution: the library's on accelerators, sums of shifted products on a CPU, where the library's takes 3 to 90 times as long.
-
-`benchmarks/convolutions.py` times both.
-"""
+"""Depthwise convolution: the library's on accelerators, sums of shifted products on a CPU: `benchmarks/convolutions.py` times both."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
