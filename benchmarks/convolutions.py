@@ -40,8 +40,6 @@ CASES = {
     "1x1, CP-ResNet": (Case((4, 62, 8, 512), 512, 1), ("kernel",)),
     "on one channel, Mobile FCN": (Case((16, 1457, 96, 1), 64, 3), ("kernel",)),
     "on one channel, CP-ResNet": (Case((4, 1000, 128, 1), 128, 5, 2), ("kernel",)),
-    "large, Mobile FCN": (Case((16, 364, 48, 64), 128, 3), ("kernel",)),
-    "large, CP-ResNet": (Case((4, 500, 64, 128), 128, 3), ("kernel",)),
 }
 """Convolutions, and of which jaxkd has forms of its own: the value, the gradient of the inputs, of the kernel."""
 

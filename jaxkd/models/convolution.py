@@ -10,9 +10,6 @@ from jax import lax
 _WIDE = 64
 """Output channels from which a kernel on one input channel has its gradient as a matrix product of shifted inputs."""
 
-_LARGE = 5_000_000
-"""Elements of inputs and cotangent from which the gradient of any kernel is a sum of matrix products."""
-
 
 class Conv(nn.Module):
     """A convolution without bias, with the parameter and the start of flax's own.
@@ -74,8 +71,6 @@ def _backward(stride: int, padding: int, saved: tuple[jax.Array, jax.Array], cot
         product = _pointwise_gradient
     elif entering == 1 and leaving >= _WIDE:
         product = partial(_stacked_gradient, size=size, stride=stride, padding=padding)
-    elif inputs.size + cotangent.size >= _LARGE:
-        product = partial(_shifted_gradient, size=size, stride=stride, padding=padding)
     else:
         return to_inputs, library_gradient(inputs, cotangent)
     return to_inputs, lax.platform_dependent(inputs, cotangent, cpu=product, default=library_gradient)
@@ -86,38 +81,13 @@ convolve.defvjp(_forward, _backward)
 
 def _pointwise_gradient(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Of a 1x1 kernel: [1, 1, C, D]."""
-    return _product(inputs, cotangent)[None, None]
-
-
-def _product(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """[B, H, W, C] and [B, H, W, D], summed over positions: [C, D]."""
     rows = inputs.reshape(-1, inputs.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
-    return lax.dot_general(*rows, (((0,), (0,)), ((), ())))
-
-
-def _padded(inputs: jax.Array, padding: int) -> jax.Array:
-    return jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-
-
-def _reach(cotangent: jax.Array, stride: int) -> tuple[int, int]:
-    """Rows and columns from the first to the last position that a tap sees."""
-    rows, columns = (stride * (length - 1) + 1 for length in cotangent.shape[1:3])
-    return rows, columns
-
-
-def _shifted_gradient(inputs: jax.Array, cotangent: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
-    """Of any kernel, [k, k, C, D]: one product a tap, in a loop, so that one shifted copy of the inputs is in memory at a time."""
-    padded, reach = _padded(inputs, padding), _reach(cotangent, stride)
-
-    def tap(place: jax.Array) -> jax.Array:
-        seen = lax.dynamic_slice(padded, (0, place // size, place % size, 0), (inputs.shape[0], *reach, inputs.shape[-1]))
-        return _product(seen[:, ::stride, ::stride], cotangent)
-
-    return lax.map(tap, jnp.arange(size * size)).reshape(size, size, inputs.shape[-1], -1)
+    return lax.dot_general(*rows, (((0,), (0,)), ((), ())))[None, None]
 
 
 def _stacked_gradient(inputs: jax.Array, cotangent: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
     """Of a kernel on one channel, [k, k, 1, D]: one product of the inputs as all taps see them, [k * k, N], and the cotangent."""
-    padded, (rows, columns) = _padded(inputs, padding), _reach(cotangent, stride)
+    padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = (stride * (length - 1) + 1 for length in cotangent.shape[1:3])
     seen = [padded[:, row : row + rows : stride, column : column + columns : stride].ravel() for row in range(size) for column in range(size)]
     return (jnp.stack(seen) @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(size, size, 1, -1)
