@@ -8,7 +8,7 @@
     python -m jaxkd.main --config=configs/audio.py:grid=compression --mode=compare --workdir=runs/audio_grid
     python -m jaxkd.main --config=configs/audio.py:classifier=finetuned --mode=compare
 
-Two CPU cores: 5 to 7 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of five seeds, test / unseen bank): compressed 0.785 /
+Two CPU cores: 5 to 8 minutes from an empty cache, half an hour for the comparison. Expected mAP (mean of five seeds, test / unseen bank): compressed 0.785 /
 0.532 (with compressed.transformation=mlp 0.798 / 0.536), east 0.730 / 0.500, baseline 0.727 / 0.469, the teacher's probe 0.760 / 0.525.
 
 Methods that take the logits of the teacher (kd, lelp and its controls, ...) need a classifier: linear or mlp, trained on the labelled clips on the time
