@@ -9,7 +9,7 @@ from jaxkd import members, pipeline, teachers
 from jaxkd.compression import TeacherTransformation
 from jaxkd.errors import ConfigError
 from tests.small import load_config
-from tests.test_config import frames_of
+from tests.teachers.test_checks import frames_of
 
 GRIDS = ("compression", "ablation", "transformations", "training", "teachers", "labels")
 
