@@ -5,6 +5,7 @@ All functions work in jit and vmap and compute in float32, whatever floating typ
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,6 +21,8 @@ KALDI_LOG_OFFSET = 1e-5
 KALDI_SHIFT, KALDI_SCALE = 3.7, 3.1
 SLANEY_GAIN = 10_000.0
 SLANEY_LINEAR_HZ, SLANEY_LINEAR_MEL, SLANEY_LOG_STEP = 1000.0, 15.0, np.log(6.4) / 27.0
+_AT_ONCE = 4
+"""Clips that a CPU works on at the same time, each on one core for what a core does alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,12 +217,15 @@ def _in_bands(waveform: jax.Array, settings: LogMel, bank: Array) -> jax.Array:
 
 
 def _by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array:
-    """A function of clips, on a CPU one after the other: frames and spectra of one stay in its caches, and to allocate those of a batch takes half the time."""
+    """A function of clips, on a CPU of a few at once: their frames and spectra stay in its caches, and to allocate those of a batch takes half the time."""
 
-    def one(parts: tuple[jax.Array, ...]) -> jax.Array:
-        return function(*(part[None] for part in parts))[0]
+    def few(*clips: jax.Array) -> jax.Array:
+        number = math.gcd(len(clips[0]), _AT_ONCE)
+        groups = tuple(rows.reshape(-1, number, 1, *rows.shape[1:]) for rows in clips)
+        made = jax.lax.map(lambda group: jnp.concatenate([function(*(rows[place] for rows in group)) for place in range(number)]), groups)
+        return made.reshape(-1, *made.shape[2:])
 
-    return jax.lax.platform_dependent(*clips, cpu=lambda *clips: jax.lax.map(one, clips), default=function)
+    return jax.lax.platform_dependent(*clips, cpu=few, default=function)
 
 
 def log_mel(waveform: Array, settings: LogMel, *, fmin: Array | None = None, fmax: Array | None = None) -> jax.Array:
