@@ -104,6 +104,19 @@ def _run(arguments: list[str]) -> None:
         pipeline.compare(config, workdir, cache_dir)
     else:
         pipeline.run(config, workdir, cache_dir, mode=_MODE.value)
+        _say_where(config, workdir, cache_dir)
+
+
+def _say_where(config: Any, workdir: Path, cache_dir: Path) -> None:
+    """What a mode before the report has made, and what comes next."""
+    from jaxkd.hosts import index
+    from jaxkd.methods import REFERENCES
+
+    trained = f"nothing is trained with method {config.method}" if config.method in REFERENCES else f"the trained student is in {workdir / 'student'}"
+    made = {"precompute": f"data and embeddings are in {cache_dir}", "train": trained, "evaluate": f"scores are in {workdir / 'evaluation.json'}"}
+    following = {"precompute": "train", "train": "evaluate", "evaluate": "report"}
+    if _MODE.value in made and index() == 0:
+        print(f"Done: {made[_MODE.value]}. Next: the same command with --mode={following[_MODE.value]}, or without --mode for all that is left.")
 
 
 def _join(config: Any, workdir: Path, cache_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """The final evaluation: predictions of the student and of the teacher on every split, sizes and speeds of both."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxkd.embeddings.store import mean_embeddings
 from jaxkd.lelp import fold_logits
 from jaxkd.metrics import calibration_after_scaling, fit_temperature, softmax
 from jaxkd.models.macs import count_macs
+from jaxkd.progress import progress
 from jaxkd.results.diagnostics import best_state, diagnose
 from jaxkd.results.examples import Examples, evaluated_examples, split_metrics, write_predictions
 from jaxkd.results.probes import Fit, fit_on, fits, of_teacher, probe_scores, probed_examples
@@ -144,11 +146,15 @@ def _read_student(config: Any, workdir: Path, prepared: Prepared, guard: Meeting
     assembly = assemble(config, prepared)
     params = {**assembly.state.params, "student": assembly.devices.place_parameters(variables["params"])}
     state = assembly.state._replace(params=params, batch_stats=assembly.devices.replicate(variables["batch_stats"]))
-    logits = {
-        split: predict(assembly, state, prepared, ids, config.evaluation.batch_size, after_batch=guard)[0]
-        for split, ids in prepared.dataset.splits.items()
-        if split != "train"
-    }
+    splits = {split: ids for split, ids in prepared.dataset.splits.items() if split != "train"}
+    batch_size = config.evaluation.batch_size
+    with progress(total=sum(math.ceil(len(ids) / batch_size) for ids in splits.values()), description="evaluate", unit="batch") as bar:
+
+        def after_batch() -> None:
+            bar.update(1)
+            guard()
+
+        logits = {split: predict(assembly, state, prepared, ids, batch_size, after_batch=after_batch)[0] for split, ids in splits.items()}
     best = best_state(assembly, workdir)
     guard()
     return _Trained(assembly, variables, kept["best_step"], logits, best)

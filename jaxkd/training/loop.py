@@ -50,6 +50,7 @@ def train(
     settings: Any,
     workdir: Path,
     *,
+    description: str = "train",
     prefetch: int = 1,
     selection: str = "map",
     watched: str = "loss",
@@ -69,6 +70,7 @@ def train(
       devices: where the batches go.
       settings: config.training.
       workdir: where the metrics are logged.
+      description: of the progress line.
       prefetch: batches that are put on the devices before their step.
       selection: the validation metric that the best checkpoint has the most of.
       watched: the validation metric that the plateau schedule and the early stop want lower.
@@ -86,7 +88,7 @@ def train(
     pending: list[dict[str, jax.Array]] = []
     with (
         InterruptGuard() as guard,
-        _bar(start, settings.steps) as bar,
+        _bar(start, settings.steps, description) as bar,
         contextlib.closing(log),
         contextlib.closing(loader.batches(start, settings.steps, ahead=prefetch, place=devices.shard)) as batches,
     ):
@@ -122,10 +124,10 @@ def train(
 
 
 @contextlib.contextmanager
-def _bar(start: int, steps: int) -> Iterator[Any]:
+def _bar(start: int, steps: int, description: str) -> Iterator[Any]:
     if start < steps and index() == 0:
         print("compiling the training step", file=sys.stderr)
-    bar = progress(total=steps, initial=start, description="train", unit="step")
+    bar = progress(total=steps, initial=start, description=description, unit="step")
     try:
         yield bar
     finally:

@@ -45,6 +45,7 @@ def train_student(config: Any, workdir: Path, prepared: Prepared, *, network: An
             assembly.devices,
             config.training,
             workdir,
+            description="train student" if network is None else "train teacher",
             prefetch=config.parallel.prefetch,
             selection=SELECTION_METRIC[prepared.dataset.task],
             watched=assembly.experiment.method.watched,
