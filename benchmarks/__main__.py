@@ -82,7 +82,7 @@ def _counts(figures: list[dict[str, Any]]) -> list[str]:
 
 def _section(folder: Path, stem: str, content: dict[str, Any]) -> str:
     origin = [f"{content['command']}; {content['date']}; {', '.join(' '.join(pair) for pair in flat_lines(content['machine']))}"]
-    origin.append(", ".join(" ".join(pair) for pair in flat_lines(content["versions"]) if not pair[0].startswith("source")))
+    origin.append(", ".join(" ".join(pair) for pair in flat_lines(content["versions"])))
     blocks = [Table("", HEADER, [row(figure) for figure in content["figures"]]), Text("", origin)]
     parts = ["#" + to_markdown(Document(stem, content["claim"], blocks))]
     parts += [f"![{description}](plots/{name}.png)\n" for name, description in content.get("plots", {}).items()]

@@ -6,6 +6,7 @@ Answers each line on standard input, the name of a teacher, with one JSON line: 
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def transformers(folder: Path) -> Callable[[], np.ndarray]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    torch.set_num_threads(os.cpu_count() or 1)
     files = next((folder / "minilm").rglob("tokenizer.json")).parent
     tokenizer, model = AutoTokenizer.from_pretrained(files), AutoModel.from_pretrained(files).eval()
     sentences = json.loads((folder / "minilm.json").read_text())

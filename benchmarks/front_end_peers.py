@@ -5,6 +5,7 @@ way; "SETTING 0" -> {"way"}, and writes the result of the first two clips, [2, T
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def torchaudio_side(setting: dict[str, Any], folder: Path) -> Callable[[np.ndarr
     import torch
     import torchaudio
 
+    torch.set_num_threads(os.cpu_count() or 1)
     names = {"n_fft": setting["n_fft"], "win_length": setting["window"], "hop_length": setting["hop"], "pad_mode": "reflect", "power": 2.0}
     if setting["kind"] == "slaney":
         edges = {"f_min": setting["fmin"], "f_max": setting["fmax"], "n_mels": setting["bands"], "norm": "slaney", "mel_scale": "slaney"}

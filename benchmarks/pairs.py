@@ -1,4 +1,7 @@
-"""Sides of a comparison: processes of their own that answer by turns, one line in and one JSON line out, so that other load meets all of them."""
+"""Sides of a comparison: processes of their own that answer by turns, one line in and one JSON line out, so that other load meets all of them.
+
+Each keeps the memory that it frees, as `jaxkd.memory.keep_freed` has it: what that saves is not counted for jaxkd alone.
+"""
 
 import argparse
 import contextlib
@@ -14,6 +17,8 @@ from typing import Any
 import jax
 
 Ask = Callable[[str], Any]
+KEEPING_FREED = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""Variables of glibc's malloc."""
 
 
 @contextlib.contextmanager
@@ -27,7 +32,7 @@ def sides(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Ask]]:
 
 
 def _start(stack: contextlib.ExitStack, command: Sequence[str]) -> subprocess.Popen[str]:
-    process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    process = stack.enter_context(subprocess.Popen(command, env=os.environ | KEEPING_FREED, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     stack.callback(process.kill)
     return process
 

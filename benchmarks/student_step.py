@@ -1,12 +1,12 @@
 """Loss and gradients of the students against the same networks in torch, and what of a step is convolution: forward and backward of one batch, float32.
 
-The torch side takes the faster of its two memory layouts. The sides take turns within each repeat, in processes of their own, and the ratio is that of a
-repeat: jaxkd / torch; a short part is the mean of several calls. "NAME.convolutions" is every convolution of that network by itself, value and gradients
-(of the first the kernel's alone), one after the other, asked right after the network itself; the rest of the network is the difference of the medians. The
-floor is three times the forward multiply-adds at the rate of one bare product of the faster side.
+The torch side takes the faster of its two memory layouts, for a network and its convolutions the same. The sides take turns within each repeat, in processes
+of their own, and the ratio is that of a repeat: jaxkd / torch; a short part is the mean of several calls. "NAME.convolutions" is every convolution of that
+network by itself, value and gradients (of the first the kernel's alone), one after the other, asked right after the network itself; the rest of the network
+is the difference of the medians. The floor is three times the forward multiply-adds at the rate of one bare product of the faster side.
 The claims: at most 1.5 times the time of torch for Mobile FCN and 1.3 for CP-ResNet and ResNet; no more than torch where nothing is convolved: the text
-transformer, its attention, batch normalisation with ReLU, max-pooling, the rest of each network; at most 1.3 times torch's time for each network if its
-convolutions took as long as torch's. The figures go to benchmarks/results/student_step.json and .md.
+transformer, its attention, batch normalisation with ReLU (that of CP-ResNet and Mobile FCN), max-pooling, the rest of each network; at most 1.3 times
+torch's time for each network if its convolutions took as long as torch's. The figures go to benchmarks/results/student_step.json and .md.
 
 Command: python -m benchmarks.student_step --peer-python=PYTHON   (the Python of an environment with torch; 2 cores: 8 minutes, 8 GB of memory)
 """

@@ -202,21 +202,21 @@ def mel_power(waveform: Array, settings: LogMel, *, fmin: Array | None = None, f
     if settings.kind == "kaldi":
         waveform = waveform[:, 1:] - PRE_EMPHASIS * waveform[:, :-1]
     if fmin is None and fmax is None:
-        return _by_clip(lambda rows: _in_bands(rows, settings, _constant_filterbank(settings)), waveform)
+        return by_clip(lambda rows: _in_bands(rows, settings, _constant_filterbank(settings)), waveform)
     if settings.kind == "slaney":
         raise ConfigError("fmin and fmax per clip are for the kaldi front end; the slaney one has a constant bank.")
     clips = waveform.shape[:1]
     edges = [
         jnp.broadcast_to(jnp.asarray(edge, jnp.float32), clips) for edge in (settings.fmin if fmin is None else fmin, settings.fmax if fmax is None else fmax)
     ]
-    return _by_clip(lambda rows, low, high: _in_bands(rows, settings, kaldi_filterbank(settings, low, high)), waveform, *edges)
+    return by_clip(lambda rows, low, high: _in_bands(rows, settings, kaldi_filterbank(settings, low, high)), waveform, *edges)
 
 
 def _in_bands(waveform: jax.Array, settings: LogMel, bank: Array) -> jax.Array:
     return jnp.matmul(_power_spectrum(waveform, settings), bank, precision=jax.lax.Precision.HIGHEST)
 
 
-def _by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array:
+def by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array:
     """A function of clips, on a CPU of a few at once: their frames and spectra stay in its caches, and to allocate those of a batch takes half the time."""
 
     def few(*clips: jax.Array) -> jax.Array:

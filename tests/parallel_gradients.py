@@ -33,8 +33,9 @@ def _config(name: str, wrapper: str) -> Any:
     if method in LOSSES:
         method = f"tests.losses_as_methods:{method}"
     method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
-    if data == "image":
-        config = load_config("image", f"data=digits_bin,method={method},runlocal")
+    if data in ("image", "digits"):
+        source = {"image": "digits_bin", "digits": "digits"}[data]
+        config = load_config("image", f"data={source},method={method},runlocal")
     else:
         config = text_config(method=method) if data in ("text", "dropout") else small_config(method=method)
     if data == "dropout":

@@ -25,6 +25,8 @@ ALL = (
     *(f"text:{name}" for name in (*methods.METHODS, *LOSSES)),
     *(f"frames:compressed+{distance}" for distance in ("distance_correlation", "l2", "cosine")),
     *(f"frames:east+{distance}" for distance in (*BETWEEN_ROWS, "fitnet")),
+    *("frames:kd", "frames:lelp", "frames:outputs_only"),
+    *("digits:dist", "digits:standardised_kd", "digits:lelp"),
 )
 CONVOLUTIONS = ("baseline", "compressed", "augmented:compressed", "image:east")
 """Of students that take long to compile."""

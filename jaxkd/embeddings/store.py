@@ -170,11 +170,10 @@ class EmbeddingStore:
         gathered = np.empty((len(rows), self.frames, self.dim), self.dtype)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        bounds = np.searchsorted(ordered, self._first_row)
-        for shard, (low, high) in enumerate(pairwise(bounds)):
-            if low < high:
-                examples = self._shards[shard].reshape(-1, self.frames, self.dim)
-                gathered[order[low:high]] = examples[ordered[low:high] - self._first_row[shard]]
+        shards, starts = np.unique(np.searchsorted(self._first_row, ordered, side="right") - 1, return_index=True)
+        for shard, (low, high) in zip(shards, pairwise([*starts, len(rows)]), strict=True):
+            examples = self._shards[shard].reshape(-1, self.frames, self.dim)
+            gathered[order[low:high]] = examples[ordered[low:high] - self._first_row[shard]]
         return gathered
 
     def _gather_ragged(self, rows: np.ndarray) -> np.ndarray:
