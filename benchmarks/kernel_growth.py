@@ -4,7 +4,7 @@ The work is a power of the size: 1 of seconds of audio, of rows of maps, of embe
 is attended to and of D of a matrix; 3 of RKD's rows, whose angles are those of triplets. The claim: no slope over the work exceeds 1.15. Distance correlation
 and LELP's fit over rows and D have theirs in `distance_correlation` and `lelp_subspaces`. The sizes take turns, and the least of the repeats counts.
 
-Command: python -m benchmarks.kernels   (2 cores: four minutes, 2 GB of memory)
+Command: python -m benchmarks.kernel_growth   (2 cores: four minutes, 2 GB of memory)
 """
 
 import functools
@@ -170,12 +170,12 @@ def main() -> None:
         )
         rows.append([name, kernel.x, ", ".join(f"{size:,}: {1e3 * one:.3g}" for size, one in zip(kernel.sizes, least, strict=True))])
         panels.setdefault(kernel.x, {})[name] = (kernel.sizes, least)
-    blocks = [Table("Milliseconds by size", ["kernel", "size", "ms"], rows, label_columns=3), growth_plot("Growth", "kernels", panels)]
+    blocks = [Table("Milliseconds by size", ["kernel", "size", "ms"], rows, label_columns=3), growth_plot("Growth", "kernel_growth", panels)]
     details = {
         "repeats": settings.repeats,
         "seconds": {name: dict(zip(map(str, KERNELS[name].sizes), values, strict=True)) for name, values in seconds.items()},
     }
-    sys.exit(keep("kernels", __doc__ or "", figures, details, settings.out, blocks=blocks))
+    sys.exit(keep("kernel_growth", __doc__ or "", figures, details, settings.out, blocks=blocks))
 
 
 if __name__ == "__main__":
