@@ -39,7 +39,7 @@ Computed = dict[str, dict[str, np.ndarray]]
 DEVICES = 8
 EVERY_LAYOUT = "JAXKD_TEST_EVERY_LAYOUT" in os.environ
 """Whether each of ALL is computed by both wrappers on every number of devices, in one process and in two. Else in turn: in one process by each wrapper on one
-number above 1, and every second in two processes by one wrapper on one number, where the program is that of as many devices of one process."""
+number above 1, and every third in two processes by one wrapper on one number, where the program is that of as many devices of one process."""
 
 
 def _of_one_process(place: int) -> dict[str, list[int]]:
@@ -61,7 +61,7 @@ CELLS: dict[int, Cells] = {
         **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
     },
     2: {
-        **{name: _of_two_processes(place) for place, name in enumerate(ALL if EVERY_LAYOUT else ALL[::2])},
+        **{name: _of_two_processes(place) for place, name in enumerate(ALL if EVERY_LAYOUT else ALL[::3])},
         "text:crd": _of_two_processes(ALL.index("text:crd")) | {"sharded": [2]},
         "compressed": {"jit": [2], "pmap": [2], "sharded": [2]},
     },
