@@ -6,11 +6,13 @@ from types import MappingProxyType
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from jaxkd.results.document import Plot
 from jaxkd.results.plots import PALETTE, STYLE
 
 Line = tuple[Sequence[float], Sequence[float]]
+COLUMNS = 3
 
 
 def slope(work: Sequence[float], seconds: Sequence[float]) -> float:
@@ -28,11 +30,20 @@ def growth_plot(title: str, name: str, panels: Mapping[str, Mapping[str, Line]],
       y: {what is on the x axis: what is on the y axis}, where that is not seconds.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
-        for axes, (x, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        rows, columns = -(-len(panels) // COLUMNS), min(len(panels), COLUMNS)
+        figure = Figure(figsize=(4.5 * columns, 4.2 * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (x, lines) in zip(places, panels.items(), strict=False):
             for (line, (work, seconds)), colour in zip(lines.items(), PALETTE, strict=False):
                 axes.loglog(work, seconds, marker="o", markersize=4, color=colour, label=f"{line}: slope {slope(work, seconds):.2f}")
-            axes.set(xlabel=x, ylabel=y.get(x, "seconds"))
-            axes.legend(fontsize=8)
+            low, high = axes.get_ylim()
+            wider = max(1, 10 * low / high) ** 0.5  # a decade at least: what does not grow is to look flat
+            axes.set(xlabel=x, ylabel=y.get(x, "seconds"), ylim=(low / wider, high * wider))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     words = "; ".join(f"{line} over {x}: slope {slope(*values):.2f}" for x, lines in panels.items() for line, values in lines.items())
     return Plot(title, name, f"On log axes. {words}.", figure)
