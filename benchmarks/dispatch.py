@@ -1,8 +1,9 @@
 """Would several training steps a dispatch pay? Eight steps of text jobs in a loop, against one `lax.scan` over them and a loop that reads each loss.
 
 The claim: to read each loss does not make the loop faster. The second job is as small as a student gets: a step of it takes about a millisecond or less. Of the
-scan nothing is asked; what it would save in all steps of the job is kept beside the time of its first call, which compiles it: docs/accelerators.md decides
-from both. With convolutions it is out of the question on a CPU, where XLA computes their gradients many times more slowly inside a scan.
+scan (`training.steps_per_dispatch`; on a CPU the unrolled one) nothing is asked; what it saves in all steps of the job is kept beside the time of its first
+call, which compiles it. With convolutions a scan that is not unrolled is out of the question on a CPU, where XLA computes their gradients many times more
+slowly inside it.
 
 Command: python -m benchmarks.dispatch   (2 cores: two minutes after the data of the text jobs are in the cache, 1 GB of memory)
 """

@@ -60,6 +60,7 @@ def _training(**overrides: Any) -> ml_collections.ConfigDict:
         "mixup_alpha": 0.3,
         "mixup_mask": "and",
         "length_pool": 1,
+        "steps_per_dispatch": 1,
         "frequency_mask": 0,
         "time_mask": 0,
         "eval_every_steps": 100,

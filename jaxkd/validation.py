@@ -29,7 +29,7 @@ _POSITIVE_INTEGERS = [
         "data.sample_rate data.views store.shard_rows frontend.n_fft frontend.window frontend.hop frontend.bands text.max_tokens teacher.hidden "
         "teacher.max_tokens lelp.subclasses crd.negatives crd.width evaluation.batch_size evaluation.bootstrap_resamples parallel.prefetch"
     ).split(),
-    *_of_training("steps batch_size length_pool eval_every_steps log_every_steps"),
+    *_of_training("steps batch_size length_pool steps_per_dispatch eval_every_steps log_every_steps"),
 ]
 _NON_NEGATIVE_INTEGERS = [
     *(
@@ -291,6 +291,14 @@ def _validate_training(flat: dict[str, Any], part: str) -> None:
         raise ConfigError(f"config.{part}.early_stop_patience needs {part}.schedule='plateau': set it to 0, or change the schedule.")
     if flat[f"{part}.warmup_steps"] >= flat[f"{part}.steps"]:
         raise ConfigError(f"config.{part}.warmup_steps is {flat[f'{part}.warmup_steps']}, not below {part}.steps {flat[f'{part}.steps']}: lower it.")
+    together = flat[f"{part}.steps_per_dispatch"]
+    for name in ("steps", "eval_every_steps", "log_every_steps"):
+        value = flat[f"{part}.{name}"]
+        if value % together:
+            raise ConfigError(
+                f"config.{part}.{name} is {value}, but {together} steps go together (config.{part}.steps_per_dispatch), and nothing is done between them: "
+                f"set it to {-(-value // together) * together}."
+            )
 
 
 def _validate_comparison(flat: dict[str, Any]) -> None:

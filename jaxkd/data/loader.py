@@ -44,14 +44,25 @@ def stream_indices(count: int, start: int, size: int, *, seed: int, stream: str)
     )
 
 
-def gather_batch(dataset: Dataset, inputs: Gatherable, teacher: TeacherSide, ids: list[str], *, size: int | None = None, rows: slice = ALL_ROWS) -> Batch:
-    """The rows of `ids`, padded to `size` by repeating the last row with `where` False; of these, `rows` alone are read."""
+def gather_batch(
+    dataset: Dataset,
+    inputs: Gatherable,
+    teacher: TeacherSide,
+    ids: list[str],
+    *,
+    size: int | None = None,
+    rows: slice = ALL_ROWS,
+    fitting: list[str] | None = None,
+) -> Batch:
+    """The rows of `ids`, padded to `size` by repeating the last row with `where` False; of these, `rows` alone are read.
+
+    Rows of tokens are as long as the longest of `fitting`, by default of the whole batch, in every process.
+    """
     whole = ids + [ids[-1]] * ((size or len(ids)) - len(ids))
     padded = whole[rows]
     embedding, logits, targets = (None if part is None else part.gather(padded) for part in teacher)
     return Batch(
-        # rows of tokens are as long as the longest of the whole batch, in every process
-        inputs=inputs.gather(padded, fitting=whole) if hasattr(inputs, "lengths") else inputs.gather(padded),  # type: ignore[call-arg]
+        inputs=inputs.gather(padded, fitting=fitting or whole) if hasattr(inputs, "lengths") else inputs.gather(padded),  # type: ignore[call-arg]
         labels=dataset.labels(padded),
         label_mask=dataset.label_mask(padded),
         embedding=embedding,
@@ -74,6 +85,7 @@ class TrainLoader:
         unlabelled one over the unlabelled rows; the weight is max(w, 1 - w).
       seed: of all draws.
       section: of the config that the sizes come from; for messages.
+      together: steps whose batches are given at once, rows of tokens in all of them as long as the longest.
       length_pool: batches that are drawn together and divided by the length of their rows (`inputs.lengths(ids)`), so that little is padding; 1 for none.
       own_rows: f(rows of a batch) -> those that this process reads; None for all.
 
@@ -93,6 +105,7 @@ class TrainLoader:
         seed: int,
         section: str = "training",
         length_pool: int = 1,
+        together: int = 1,
         own_rows: Callable[[int], slice] | None = None,
     ):
         if length_pool > 1 and not hasattr(inputs, "lengths"):
@@ -110,7 +123,7 @@ class TrainLoader:
                 raise ConfigError(f"a batch draws {size} {stream} rows, but the training split has {len(self._pools[stream])}: lower config.{section}.{field}.")
         self._sources, self._alpha, self._seed = (dataset, inputs, teacher), mixup_alpha, seed
         self._place = {example: place for place, example in enumerate(train)}
-        self._length_pool = length_pool
+        self._length_pool, self._together = length_pool, together
         self._own = own_rows(self.rows) if own_rows else ALL_ROWS
 
     @property
@@ -133,27 +146,38 @@ class TrainLoader:
         turn = _generator(self._seed, "turn", first).permutation(self._length_pool)[step - first]
         return [drawn[place] for place in order[turn * size : (turn + 1) * size]]
 
-    def _gather(self, ids: list[str]) -> Batch:
+    def _gather(self, ids: list[str], fitting: list[str] | None) -> Batch:
         own = np.array([self._place[example] for example in ids[self._own]], np.int32)
-        return gather_batch(*self._sources, ids, rows=self._own)._replace(index=own)
+        return gather_batch(*self._sources, ids, rows=self._own, fitting=fitting)._replace(index=own)
 
-    def batch(self, step: int) -> TrainBatch:
-        """The batch of a step (from 0), or what this process reads of it."""
-        rows = self._gather(self.ids(step))
+    def batch(self, step: int, *, fitting: list[str] | None = None) -> TrainBatch:
+        """The batch of a step (from 0), or what this process reads of it; rows of tokens are as long as the longest of `fitting`, or else of the batch."""
+        rows = self._gather(self.ids(step), fitting)
         if not self._alpha:
             return TrainBatch(rows, None, None)
         generator = _generator(self._seed, "partner", step)
         partners = [pool[i] for stream, size in self._sizes.items() if size for pool in [self._pools[stream]] for i in generator.integers(len(pool), size=size)]
         weight = _generator(self._seed, "mixup", step).beta(self._alpha, self._alpha, self.rows).astype(np.float32)
-        return TrainBatch(rows, self._gather(partners), np.maximum(weight, 1 - weight)[self._own])
+        return TrainBatch(rows, self._gather(partners, fitting), np.maximum(weight, 1 - weight)[self._own])
 
-    def batches(self, start: int, stop: int, *, ahead: int = 1, place: Callable[[TrainBatch], Any] = lambda batch: batch) -> Generator[Any]:
-        """The batches of steps `start .. stop - 1`, of which a thread reads and places up to `ahead` before they are asked for."""
+    def _batches_together(self, first: int) -> TrainBatch | tuple[TrainBatch, ...]:
+        if self._together == 1:
+            return self.batch(first)
+        steps = range(first, first + self._together)
+        fitting = [example for step in steps for example in self.ids(step)]
+        return tuple(self.batch(step, fitting=fitting) for step in steps)
+
+    def batches(self, start: int, stop: int, *, ahead: int = 1, place: Callable[[Any], Any] = lambda batch: batch) -> Generator[Any]:
+        """The batches of steps `start .. stop - 1`, of which a thread reads and places up to `ahead` before they are asked for.
+
+        With several steps together their batches are one tuple; `start` and `stop` are multiples of their number.
+        """
         executor, waiting = ThreadPoolExecutor(max_workers=1), deque[Future]()
+        firsts = range(start, stop, self._together)
         try:
-            for step in range(start, stop):
-                while len(waiting) <= ahead and step + len(waiting) < stop:
-                    waiting.append(executor.submit(lambda at: place(self.batch(at)), step + len(waiting)))
+            for place_of_next in range(len(firsts)):
+                while len(waiting) <= ahead and place_of_next + len(waiting) < len(firsts):
+                    waiting.append(executor.submit(lambda first: place(self._batches_together(first)), firsts[place_of_next + len(waiting)]))
                 yield waiting.popleft().result()
         finally:
             executor.shutdown(cancel_futures=True)

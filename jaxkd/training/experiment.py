@@ -24,7 +24,7 @@ from jaxkd.training.inference import predict
 from jaxkd.training.optimiser import make_optimiser
 from jaxkd.training.prepared import Prepared, unaugmented
 from jaxkd.training.state import TrainState, initial_state, stream_key
-from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step
+from jaxkd.training.step import Experiment, Normalisation, eval_step, train_step, train_steps
 from jaxkd.types import Batch, TeacherSide
 
 SELECTION_METRIC = {"multilabel": "map", "multiclass": "accuracy"}
@@ -42,7 +42,7 @@ class Assembly(NamedTuple):
       loader: training batches.
       teacher: what the method needs of the teacher, by id.
       state: initial, on the devices.
-      train: compiled train step.
+      train: compiled `train_step`, or with several steps a dispatch `train_steps`.
       evaluate: compiled eval step.
     """
 
@@ -154,6 +154,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         seed=config.seed,
         section=section,
         length_pool=settings.length_pool,
+        together=settings.steps_per_dispatch,
         own_rows=devices.own_rows,
     )
     methods.require_rows(config, loader.rows, devices=devices.mesh.size)
@@ -174,7 +175,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         loader,
         teacher,
         state,
-        devices.compile(functools.partial(train_step, in_step), updates=state),
+        devices.compile(functools.partial(train_step if settings.steps_per_dispatch == 1 else train_steps, in_step), updates=state),
         devices.compile(functools.partial(eval_step, in_step)),
     )
 

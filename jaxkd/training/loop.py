@@ -1,7 +1,6 @@
 """The training loop: steps, logging, validation, checkpoints, interruption."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,21 +22,23 @@ from jaxkd.training.state import TrainState
 
 
 def _checked_mean(pending: list[dict[str, jax.Array]], last_step: int, loader: TrainLoader) -> dict[str, float]:
-    """Means of the terms of the steps that end at `last_step`; fetches them from the device in one go.
+    """Means of the terms, each of one step or of several, of the steps that end at `last_step`; fetches them from the device in one go.
 
     Raises:
       NonFiniteLossError: names the first step with a term that is not finite, its terms, and the ids of its batch.
     """
     fetched = jax.device_get(pending)
-    for offset, terms in enumerate(fetched):
-        if not all(math.isfinite(float(value)) for value in terms.values()):
-            step = last_step - len(fetched) + 1 + offset
-            values = ", ".join(f"{name} = {float(value):g}" for name, value in terms.items())
-            raise NonFiniteLossError(
-                f"the loss is not finite at step {step}: {values}. Batch ids: {', '.join(loader.ids(step - 1))}. "
-                "Lower training.learning_rate, or look for damaged inputs among these; the last checkpoint is from before this step."
-            )
-    return {name: float(np.mean([terms[name] for terms in fetched])) for name in fetched[0]}
+    by_step = {name: np.concatenate([np.atleast_1d(terms[name]) for terms in fetched]) for name in fetched[0]}
+    finite = np.logical_and.reduce([np.isfinite(steps) for steps in by_step.values()])
+    if not finite.all():
+        first = int(np.argmin(finite))
+        step = last_step - len(finite) + 1 + first
+        values = ", ".join(f"{name} = {steps[first]:g}" for name, steps in by_step.items())
+        raise NonFiniteLossError(
+            f"the loss is not finite at step {step}: {values}. Batch ids: {', '.join(loader.ids(step - 1))}. "
+            "Lower training.learning_rate, or look for damaged inputs among these; the last checkpoint is from before this step."
+        )
+    return {name: float(np.mean(steps)) for name, steps in by_step.items()}
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
     Ctrl-C or SIGTERM the state is saved after the running step. A run that was stopped anywhere goes on as if it had not been.
 
     Args:
-      step_function: compiled `train_step`.
+      step_function: compiled `train_step`, or `train_steps` for `settings.steps_per_dispatch` of them.
       validate: gives the validation metrics of a state, the `watched` one and the `selection` among them.
       state: the initial state.
       loader: training batches by step.
@@ -93,12 +94,13 @@ def train(
         contextlib.closing(loader.batches(start, settings.steps, ahead=prefetch, place=devices.shard)) as batches,
     ):
         vote = StopVote(start)
-        for step, batch in enumerate(batches, start=start + 1):
+        together = settings.steps_per_dispatch
+        for step, batch in zip(range(start + together, settings.steps + 1, together), batches, strict=True):
             if plateau.stops(settings):
                 break
             state, terms = step_function(state, batch)
             pending.append(terms)
-            bar.update(1)
+            bar.update(together)
             stop = vote(step, guard.received)
             evaluates = step % settings.eval_every_steps == 0 or step == settings.steps
             if step % settings.log_every_steps == 0 or evaluates or stop:
