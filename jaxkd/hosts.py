@@ -58,6 +58,7 @@ def join(job: Job) -> None:
             f"--coordinator={job.coordinator} goes with --num_processes and --process_id from 0 to one less, not {job.processes} and {job.process}."
         )
     convolve_on_all_cores()
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the handlers here
     try:
         jax.distributed.initialize(
             job.coordinator or None,
@@ -87,7 +88,7 @@ def is_of_a_lost_process(error: BaseException) -> bool:
     It is an error of JAX's; where a compiled function was called before, a ValueError that begins as one.
     """
     own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and not str(error).startswith(own):
+    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and not any(word in str(error) for word in own):
         return True
     if isinstance(error, ValueError) and str(error).startswith(("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ")):
         return True

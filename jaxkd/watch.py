@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -40,19 +41,28 @@ def watch(join_seconds: int) -> int:
 
     Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 2 before it has joined, for which it has
     `join_seconds`, and 4 afterwards. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was killed otherwise has 128 + the number
-    of the signal.
+    of the signal. A signal to this process is passed on; while the child waits in JAX for the other processes, deaf to signals, it is killed.
     """
     told, tells = os.pipe()
     command, environment = [sys.executable, *sys.orig_argv[1:]], os.environ | {_WATCHED: str(tells)}
     child = subprocess.Popen(command, env=environment, pass_fds=(tells,), start_new_session=True, preexec_fn=_end_with_parent)
     os.close(tells)
 
+    ended_by: list[int] = []
+
     def pass_on(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        if select.select([told], [], [], 0)[0]:
+            child.send_signal(number)
+        else:
+            ended_by.append(number)
+            child.kill()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
     status = child.wait()
+    if ended_by:
+        print("jaxkd: interrupted before the job was joined; nothing was begun; the same commands start it again.", file=sys.stderr)
+        return 128 + ended_by[0]
     if status in (-signal.SIGABRT, -signal.SIGSEGV) and not os.read(told, 1):
         print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
         return ConfigError.exit_status

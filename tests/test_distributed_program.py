@@ -272,6 +272,16 @@ def test_a_process_that_never_comes_or_a_port_that_is_taken_ends_the_job(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_the_others_to_join_ends_at_once_when_it_is_told(tmp_path, number):
+    (process,) = start_job(tmp_path / "run", *TEXT, processes=1, of_one={0: ("--num_processes=2",)})
+    time.sleep(6)
+    process.popen.send_signal(number)
+    assert process.status(10) == 128 + number, process.said.read_text()
+    assert "interrupted before the job was joined; nothing was begun" in process.said.read_text()
+
+
+@pytest.mark.slow
 def test_embeddings_and_subspaces_that_two_processes_made_are_those_of_one(text_inputs, cache_dir, tmp_path):
     caches = {name: tmp_path / f"cache-{name}" for name in ("one", "two")}
     for cache in caches.values():

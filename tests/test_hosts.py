@@ -24,6 +24,7 @@ RESET = "Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:538] R
         (ValueError(f"UNKNOWN: {RESET}"), True),
         (jax.errors.JaxRuntimeError(f"INTERNAL: Error dispatching computation: {RESET}"), True),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."), False),
+        (jax.errors.JaxRuntimeError("INTERNAL: Error dispatching computation: RESOURCE_EXHAUSTED: Out of memory."), False),
         (ValueError("all input arrays must have the same shape"), False),
         (ConfigError("training.steps is 0: at least 1 is needed."), False),
     ],
