@@ -47,7 +47,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from jaxkd import watch  # noqa: E402
 from jaxkd.errors import ConfigError, JaxkdError  # noqa: E402
-from jaxkd.files import as_json, default_cache_dir  # noqa: E402
+from jaxkd.files import as_json, default_cache_dir, require_writable  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
 
 _LAST_SECONDS = 2
@@ -124,6 +124,7 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
     from jaxkd import hosts
     from jaxkd.config import flatten
     from jaxkd.plugins import sources
+    from jaxkd.together import failing_together
     from jaxkd.workdir import code
 
     hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
@@ -133,8 +134,11 @@ def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
     fields = flatten(as_json(config))
     started = {"--mode": _MODE.value, "--workdir": str(workdir), "--num_processes": _NUM_PROCESSES.value, **fields, **code(), **sources(fields.values())}
     hosts.require_same(started, "what is run")
-    hosts.require_shared(workdir, "workdir")
-    hosts.require_shared(cache_dir, "cache_dir")
+    for folder, flag in ((workdir, "workdir"), (cache_dir, "cache_dir")):
+        with failing_together():
+            if hosts.index() == 0:
+                require_writable(folder, f"--{flag}")
+        hosts.require_shared(folder, flag)
 
 
 def _end_at_once(status: int) -> NoReturn:

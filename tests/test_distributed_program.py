@@ -272,6 +272,13 @@ def test_a_process_that_never_comes_or_a_port_that_is_taken_ends_the_job(tmp_pat
 
 
 @pytest.mark.slow
+def test_a_shared_folder_that_cannot_be_written_to_ends_all_with_status_3(tmp_path):
+    (tmp_path / "file").touch()
+    for said in ended(start_job(tmp_path / "run", *TEXT, f"--cache_dir={tmp_path / 'file' / 'cache'}"), 3, 3):
+        assert "cannot be written to" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_waits_for_the_others_to_join_ends_at_once_when_it_is_told(tmp_path, number):
     (process,) = start_job(tmp_path / "run", *TEXT, processes=1, of_one={0: ("--num_processes=2",)})
