@@ -94,13 +94,14 @@ def test_a_process_told_to_end_ends_all_with_everything_saved_and_the_job_goes_o
 
 @pytest.mark.slow
 def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tmp_path):
-    """Two devices in two processes, four in one, two in two: parameters and optimiser state lie in other parts each time."""
+    """Two devices in two processes, four in one, two in two: parameters and optimiser state lie in other parts each time, and five steps go together."""
     workdir, log = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
-    sharded = (*LONG, "--config.parallel.parameters=sharded")
+    sharded = (*LONG, "--config.parallel.parameters=sharded", "--config.training.steps_per_dispatch=5")
     job = start_job(workdir, *sharded)
     until_it_trains(workdir, job)
     told_to_end(job, 0)
     stopped = _last_step(log)
+    assert stopped % 5 == 0
     alone = Process(tmp_path / "alone.txt", (*sharded, f"--workdir={workdir}"), devices=4)
     while _last_step(log) == stopped:
         assert alone.popen.poll() is None, alone.said.read_text()
@@ -115,7 +116,7 @@ def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tm
 @pytest.mark.slow
 def test_a_job_by_pmap_ends_with_the_student_of_one_process_by_jit(text_inputs, tmp_path):
     short = (*TEXT, "--mode=train", "--config.training.steps=40", "--config.training.eval_every_steps=20")
-    ended(start_job(tmp_path / "pmap", *short, "--config.parallel.mode=pmap", devices=2), 0, 0)
+    ended(start_job(tmp_path / "pmap", *short, "--config.training.steps_per_dispatch=5", "--config.parallel.mode=pmap", devices=2), 0, 0)
     alone = Process(tmp_path / "alone.txt", (*short, f"--workdir={tmp_path / 'jit'}"), devices=1)
     assert alone.status() == 0, alone.said.read_text()
     _require_close(tmp_path / "pmap", tmp_path / "jit")

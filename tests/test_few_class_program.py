@@ -80,7 +80,10 @@ def test_comparison_shows_the_room_first_and_lelp_against_every_other(tmp_path):
 
 @pytest.mark.slow
 def test_killed_while_the_teacher_trains_and_continued_equals_never_stopped(tmp_path, cache_dir, text_run):
-    longer = ("--config.teacher_training.steps=600", "--config.teacher_training.eval_every_steps=100", "--config.training.steps=20")
+    longer = (
+        *("--config.teacher_training.steps=600", "--config.teacher_training.eval_every_steps=100", "--config.training.steps=20"),
+        *(f"--config.{part}.steps_per_dispatch=5" for part in ("teacher_training", "training")),
+    )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     caches = {workdir: tmp_path / f"cache-{workdir.name}" for workdir in (whole, killed)}
     for cache in caches.values():

@@ -172,12 +172,11 @@ class TrainLoader:
 
         With several steps together their batches are one tuple; `start` and `stop` are multiples of their number.
         """
-        executor, waiting = ThreadPoolExecutor(max_workers=1), deque[Future]()
-        firsts = range(start, stop, self._together)
+        executor, waiting, firsts = ThreadPoolExecutor(max_workers=1), deque[Future](), deque(range(start, stop, self._together))
         try:
-            for place_of_next in range(len(firsts)):
-                while len(waiting) <= ahead and place_of_next + len(waiting) < len(firsts):
-                    waiting.append(executor.submit(lambda first: place(self._batches_together(first)), firsts[place_of_next + len(waiting)]))
+            while firsts or waiting:
+                while firsts and len(waiting) <= ahead:
+                    waiting.append(executor.submit(lambda first: place(self._batches_together(first)), firsts.popleft()))
                 yield waiting.popleft().result()
         finally:
             executor.shutdown(cancel_futures=True)

@@ -16,6 +16,7 @@ from jaxkd.embeddings.blocks import all_frames, id_blocks, mean_and_std
 from jaxkd.embeddings.job import require_one_length
 from jaxkd.embeddings.joined import JoinedStore
 from jaxkd.embeddings.store import EmbeddingStore
+from jaxkd.errors import ConfigError
 from jaxkd.methods.method import Context, Method
 from jaxkd.metrics import multiclass_metrics, multilabel_metrics, sigmoid, softmax
 from jaxkd.parallel import Devices
@@ -162,12 +163,18 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     normalisation = Normalisation(np.float32(0), np.float32(1))
     if teacher.embedding is not None and store is not None:
         require_one_length(store)
+        if settings.steps_per_dispatch > 1 and store.frames is None:
+            raise ConfigError(
+                f"config.{section}.steps_per_dispatch is {settings.steps_per_dispatch}, but the embeddings have different lengths, and batches that go "
+                "together have one: set it to 1."
+            )
         normalisation = fit_normalisation(store, unaugmented(dataset, "train"), normalisations(config))
     experiment = Experiment(student, method, make_optimiser(settings, method), prepared.inputs.transform, normalisation, settings.mixup_mask, config.seed)
     example = jax.eval_shape(functools.partial(_as_the_step_sees_it, experiment), loader.batch(0).rows)
     state = initial_state(stream_key(config.seed, "initialisation"), student, method, experiment.optimiser, example, devices, pretrained)
     method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
     experiment = experiment._replace(method=method)
+    step = train_step if settings.steps_per_dispatch == 1 else functools.partial(train_steps, unroll=jax.default_backend() == "cpu")
     in_step = experiment._replace(transform=devices.by_rows(experiment.transform), gather=devices.gather_parameters)
     return Assembly(
         experiment,
@@ -175,7 +182,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
         loader,
         teacher,
         state,
-        devices.compile(functools.partial(train_step if settings.steps_per_dispatch == 1 else train_steps, in_step), updates=state),
+        devices.compile(functools.partial(step, in_step), updates=state),
         devices.compile(functools.partial(eval_step, in_step)),
     )
 

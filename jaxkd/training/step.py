@@ -104,18 +104,22 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
 
 
 def train_steps(
-    experiment: Experiment, state: TrainState, batches: Sequence[TrainBatch], *, axis_name: str | None = None
+    experiment: Experiment, state: TrainState, batches: Sequence[TrainBatch], *, unroll: bool, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Several updates in one program: `train_step` for each of the batches, whose arrays have the same shapes.
+    """Several updates in one program.
 
-    On a CPU the steps follow one another in the program, since XLA computes gradients of convolutions many times more slowly inside a loop there; elsewhere
-    they are a loop.
+    Args:
+      experiment: as `state` and `axis_name` those of `train_step`.
+      state: before the steps.
+      batches: one for each step, whose arrays have the same shapes.
+      unroll: whether the steps follow one another in the program, as is needed on a CPU, where XLA computes gradients of convolutions many times more slowly
+        inside a loop; else they are a loop.
+      axis_name: the pmap axis, or None.
 
     Returns:
       The state after the last step, and the terms of `train_step`, each [steps].
     """
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *batches)
-    unroll = len(batches) if jax.default_backend() == "cpu" else 1
     return jax.lax.scan(functools.partial(train_step, experiment, axis_name=axis_name), state, stacked, unroll=unroll)
 
 

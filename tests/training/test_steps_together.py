@@ -1,5 +1,7 @@
 """Several steps in one program are those steps one by one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jaxkd.errors import ConfigError, NonFiniteLossError
 from jaxkd.training.experiment import assemble
 from jaxkd.training.loop import _checked_mean
+from jaxkd.training.step import train_steps
 from jaxkd.validation import validate
 from tests.small import small_config, text_config
 from tests.students.test_convolutions_in_loops import convolutions
@@ -51,6 +54,21 @@ def test_rows_of_batches_that_go_together_are_equally_long(text_inputs):
             np.testing.assert_array_equal(batch.rows.inputs[:, :length], own.rows.inputs)
             assert not batch.rows.inputs[:, length:].any()
             np.testing.assert_array_equal(batch.rows.index, own.rows.index)
+
+
+@pytest.mark.slow
+def test_a_loop_over_the_steps_is_the_program_in_which_they_follow_one_another(text_inputs):
+    assembly = assembled(text_config(), text_inputs, TOGETHER)
+    (batches,) = assembly.loader.batches(0, TOGETHER)
+    looped, unrolled = (jax.jit(functools.partial(train_steps, assembly.experiment, unroll=unroll))(assembly.state, batches) for unroll in (False, True))
+    for theirs, ours in zip(jax.tree.leaves(looped), jax.tree.leaves(unrolled), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def test_embeddings_of_different_lengths_are_for_single_steps(small_inputs, monkeypatch):
+    monkeypatch.setattr(small_inputs.store, "frames", None)
+    with pytest.raises(ConfigError, match=r"config.training.steps_per_dispatch is 2, but the embeddings have different lengths, .*: set it to 1\."):
+        assembled(small_config(), small_inputs, 2)
 
 
 @pytest.mark.slow
