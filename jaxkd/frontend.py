@@ -22,7 +22,7 @@ KALDI_SHIFT, KALDI_SCALE = 3.7, 3.1
 SLANEY_GAIN = 10_000.0
 SLANEY_LINEAR_HZ, SLANEY_LINEAR_MEL, SLANEY_LOG_STEP = 1000.0, 15.0, np.log(6.4) / 27.0
 _AT_ONCE = 4
-"""Clips that a CPU works on at the same time, each on one core for what a core does alone."""
+"""Clips that a CPU works on at the same time: what XLA computes on one core for one of them goes on beside the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +217,15 @@ def _in_bands(waveform: jax.Array, settings: LogMel, bank: Array) -> jax.Array:
 
 
 def by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array:
-    """A function of clips, on a CPU of a few at once: their frames and spectra stay in its caches, and to allocate those of a batch takes half the time."""
+    """A function of clips, on a CPU of a few at once: their frames and spectra stay in its caches, and to allocate those of a batch takes half the time.
+
+    Args:
+      function: of arrays with one leading axis of clips, each clip treated by itself, to such an array.
+      *clips: its arguments, each [B, ...].
+
+    Returns:
+      What the function gives of all clips, [B, ...], of the function's dtype.
+    """
 
     def few(*clips: jax.Array) -> jax.Array:
         number = math.gcd(len(clips[0]), _AT_ONCE)
