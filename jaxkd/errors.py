@@ -39,6 +39,12 @@ class NonFiniteLossError(JaxkdError):
     """The loss is NaN or infinite: the message names the step, the loss terms and the batch's ids."""
 
 
+class LostProcessError(JaxkdError):
+    """Another process of the job is lost, or did not come: the same commands may go on."""
+
+    exit_status = 4
+
+
 class Interrupted(JaxkdError):
     """Ended by Ctrl-C (exit status 130) or SIGTERM (143), with everything saved."""
 

@@ -1,6 +1,7 @@
 """The processes of one job on several hosts: joining it, agreeing on what is run and when to stop, and who writes what. Alone, all of it does nothing."""
 
 import json
+import re
 import socket
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.errors import ArtefactError, ConfigError
+from jaxkd.errors import ArtefactError, ConfigError, LostProcessError
 from jaxkd.watch import NOT_JOINED
 from jaxkd.xla_flags import convolve_on_all_cores
 
@@ -19,6 +20,14 @@ STOP_SECONDS = 2.0
 SHARED_SECONDS = 5
 FILE_SECONDS = 90
 """For so long a file that one process has written may be missing in another: NFS believes for up to 60 s (`acdirmax`) that a file is not there."""
+
+
+_OF_JAX = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ")
+_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+_OF_A_NETWORK = re.compile(
+    r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|(?i:gloo|nccl|socket|connection|heartbeat|coordination service|barrier|unhealthy|by peer)"
+)
+"""What the collectives of CPU (Gloo), GPU (NCCL) and TPU and the coordination service say of others, and neither a compiler nor a kernel."""
 
 
 class Job(NamedTuple):
@@ -46,7 +55,8 @@ def join(job: Job) -> None:
     """Joins the job, before JAX touches a device.
 
     Raises:
-      ConfigError: neither flags nor the cluster say where the coordinator is; a flag is of the wrong form or range; or not all processes came in time.
+      ConfigError: neither flags nor the cluster say where the coordinator is; or a flag is of the wrong form or range.
+      LostProcessError: not all processes came in time.
     """
     import jax
 
@@ -73,7 +83,7 @@ def join(job: Job) -> None:
             f"--distributed: JAX finds no Cloud TPU, Slurm or Kubernetes job here ({error}); name --coordinator=HOST:PORT, --num_processes and --process_id."
         ) from error
     except RuntimeError as error:
-        raise ConfigError(f"{NOT_JOINED.format(seconds=job.join_seconds)} JAX says: {error}") from error
+        raise LostProcessError(f"{NOT_JOINED.format(seconds=job.join_seconds)} JAX says: {error}") from error
     _joined.append(job)
 
 
@@ -85,12 +95,10 @@ def in_job() -> bool:
 def is_of_a_lost_process(error: BaseException) -> bool:
     """Whether an error, or what it came of, is what a collective operation raises when another process is gone, and no fault of this one's own.
 
-    It is an error of JAX's; where a compiled function was called before, a ValueError that begins as one.
+    It is an error of JAX's, or where a compiled function was called before a ValueError that begins as one, and speaks of a network.
     """
-    own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and not any(word in str(error) for word in own):
-        return True
-    if isinstance(error, ValueError) and str(error).startswith(("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "ABORTED: ")):
+    of_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") or (isinstance(error, ValueError) and str(error).startswith(_OF_JAX))
+    if of_jax and _OF_A_NETWORK.search(str(error)) and not any(word in str(error) for word in _OWN):
         return True
     came_of = error.__cause__ or error.__context__
     return came_of is not None and is_of_a_lost_process(came_of)

@@ -18,7 +18,7 @@ A run keeps those that it has in WORKDIR/config.json.
 Several hosts: the same command on each, with --distributed and a --workdir and --cache_dir that all of them share. On Cloud TPU, Slurm and Kubernetes
 JAX finds the others; elsewhere name --coordinator=HOST:PORT, --num_processes and --process_id.
 
-Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 4 another process of the job lost, 130 after Ctrl-C, 143 after SIGTERM.
+Exit status: 0 done, 2 bad usage or config, 3 bad or damaged data or artefact, 4 a process of the job lost or not come, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ from absl import app, flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from jaxkd import watch  # noqa: E402
-from jaxkd.errors import ConfigError, JaxkdError  # noqa: E402
+from jaxkd.errors import ConfigError, JaxkdError, LostProcessError  # noqa: E402
 from jaxkd.files import as_json, default_cache_dir, require_writable  # noqa: E402
 from jaxkd.training.interrupt import interrupt  # noqa: E402
 
@@ -90,16 +90,20 @@ def _run(arguments: list[str]) -> None:
     from jaxkd import pipeline
 
     config = _CONFIG.value
-    pipeline.check(config)
     if _DISTRIBUTED.value and not watch.is_watched():
         sys.exit(watch.watch(_JOIN_SECONDS.value))
+    refused = _refused(config)
+    if refused is not None and not _DISTRIBUTED.value:
+        raise refused
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else pipeline.default_workdir(config, _MODE.value)
     if _MODE.value != "report":
         import jax  # noqa: F401
     if _DISTRIBUTED.value:
-        _join(config, workdir, cache_dir)
+        _join()
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
+    if _DISTRIBUTED.value:
+        _require_alike(config, workdir, cache_dir, refused)
     if _MODE.value == "compare":
         pipeline.compare(config, workdir, cache_dir)
     else:
@@ -119,21 +123,42 @@ def _say_where(config: Any, workdir: Path, cache_dir: Path) -> None:
         print(f"Done: {made[_MODE.value]}. Next: the same command with --mode={following[_MODE.value]}, or without --mode for all that is left.")
 
 
-def _join(config: Any, workdir: Path, cache_dir: Path) -> None:
-    """Joins the job, and sees that all of its processes were started alike."""
+def _refused(config: Any) -> ConfigError | None:
+    """What is wrong with the config, as this process sees it; said at once in a job too, whose other processes hear of it when all have come."""
+    from jaxkd import pipeline
+
+    try:
+        pipeline.check(config)
+    except ConfigError as error:
+        if _DISTRIBUTED.value:
+            print(f"jaxkd: {error} The other processes of the job are told as soon as all have come.", file=sys.stderr)
+        return error
+    return None
+
+
+def _join() -> None:
+    from jaxkd import hosts
+
+    hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
+    watch.tell_joined()
+
+
+def _require_alike(config: Any, workdir: Path, cache_dir: Path, refused: ConfigError | None) -> None:
+    """Sees that all processes of the job were started alike, and that none of them has `refused` its config."""
     from jaxkd import hosts
     from jaxkd.config import flatten
     from jaxkd.plugins import sources
     from jaxkd.together import failing_together
     from jaxkd.workdir import code
 
-    hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
-    watch.tell_joined()
     hosts.require_equal_devices()
     hosts.require_connected()
     fields = flatten(as_json(config))
     started = {"--mode": _MODE.value, "--workdir": str(workdir), "--num_processes": _NUM_PROCESSES.value, **fields, **code(), **sources(fields.values())}
     hosts.require_same(started, "what is run")
+    with failing_together():
+        if refused is not None:
+            raise refused
     for folder, flag in ((workdir, "workdir"), (cache_dir, "cache_dir")):
         with failing_together():
             if hosts.index() == 0:
@@ -215,7 +240,7 @@ def main() -> None:
         if hosts.is_of_a_lost_process(error):
             reason = str(error).strip().partition("\n")[0]
             print(f"jaxkd: another process of the job is lost ({reason}); {watch.GOES_ON}", file=sys.stderr)
-            _end_at_once(watch.PEER_LOST)
+            _end_at_once(LostProcessError.exit_status)
         traceback.print_exc()
         _end_at_once(1)
 

@@ -8,11 +8,10 @@ import subprocess
 import sys
 from types import FrameType
 
-from jaxkd.errors import ConfigError
+from jaxkd.errors import LostProcessError
 
 _WATCHED = "JAXKD_WATCHED"
 _PR_SET_PDEATHSIG = 1
-PEER_LOST = 4
 GOES_ON = "the same commands go on from the last saved step."
 NOT_JOINED = (
     "the processes of the job did not all reach its coordinator within {seconds} s (--join_seconds): is --num_processes the same everywhere, each --process_id "
@@ -39,8 +38,8 @@ def tell_joined() -> None:
 def watch(join_seconds: int) -> int:
     """Runs the command of this process again as a child, and returns its exit status.
 
-    Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 2 before it has joined, for which it has
-    `join_seconds`, and 4 afterwards. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was killed otherwise has 128 + the number
+    Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 4, with another message before it has joined,
+    for which it has `join_seconds`. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was killed otherwise has 128 + the number
     of the signal. A signal to this process is passed on; while the child waits in JAX for the other processes, deaf to signals, it is killed.
     """
     told, tells = os.pipe()
@@ -65,10 +64,10 @@ def watch(join_seconds: int) -> int:
         return 128 + ended_by[0]
     if status in (-signal.SIGABRT, -signal.SIGSEGV) and not os.read(told, 1):
         print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
-        return ConfigError.exit_status
+        return LostProcessError.exit_status
     if status == -signal.SIGABRT:
         print(f"jaxkd: another process of the job is lost, or JAX has aborted this one, which ends; {GOES_ON}", file=sys.stderr)
-        return PEER_LOST
+        return LostProcessError.exit_status
     if status < 0:
         print(f"jaxkd: the process was ended by {signal.Signals(-status).name}; {GOES_ON}", file=sys.stderr)
         return 128 - status

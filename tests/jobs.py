@@ -71,10 +71,15 @@ def start_job(
     coordinator: str = "",
     on: tuple[tuple[str, ...], ...] = ((), ()),
     folders: tuple[Path, ...] = (ROOT, ROOT),
+    patient: bool = True,
 ) -> list[Process]:
-    """Starts a job; `of_one`: arguments of single processes; `on` and `folders`: what runs a command on the host of each, and where."""
+    """Starts a job; `of_one`: arguments of single processes; `on` and `folders`: what runs a command on the host of each, and where.
+
+    A `patient` one waits long for a process that does not answer: this machine may have other things to do.
+    """
     address = f"--coordinator={coordinator or f'127.0.0.1:{free_port()}'}"
-    common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", "--heartbeat_seconds=60", *arguments)
+    waits = ("--heartbeat_seconds=60",) if patient else ()
+    common = (f"--workdir={workdir}", "--distributed", address, f"--num_processes={processes}", *waits, *arguments)
     return [
         Process(
             workdir.parent / f"{workdir.name}-{number}.txt",

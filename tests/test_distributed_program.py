@@ -172,18 +172,12 @@ def _last_step(log: Path) -> int:
     return json.loads(log.read_text().rpartition("\n")[0].splitlines()[-1])["step"]
 
 
-def _lose(job: list[Process], lost: int, by: signal.Signals) -> None:
-    """Kills or stops what JAX runs in of one process of a job, and sees that the other one ends for it in time and says why."""
-    child = job[lost].child()
-    os.kill(child, by)
+def _require_ended(other: Process) -> None:
+    """Sees that a process ends in time by the loss of another one, and says why."""
     began = time.monotonic()
-    other = job[1 - lost]
     assert other.status() == 4, other.said.read_text()
     assert time.monotonic() - began < LOST_WITHIN_S
     assert "another process of the job is lost" in other.said.read_text()
-    if by == signal.SIGSTOP:
-        os.kill(child, signal.SIGKILL)
-    assert job[lost].status() == 128 + signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -191,18 +185,25 @@ def _lose(job: list[Process], lost: int, by: signal.Signals) -> None:
 @pytest.mark.parametrize(("lost", "by"), [(0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)])
 def test_a_lost_process_ends_all_others_with_status_4(text_inputs, tmp_path, lost, by):
     workdir = tmp_path / "run"
-    job = start_job(workdir, *LONG, "--config.training.steps=100000", "--heartbeat_seconds=10")
+    job = start_job(workdir, *LONG, "--config.training.steps=100000", patient=False)
     until_it_trains(workdir, job)
-    _lose(job, lost, by)
+    child = job[lost].child()
+    os.kill(child, by)
+    _require_ended(job[1 - lost])
+    if by == signal.SIGSTOP:
+        os.kill(child, signal.SIGKILL)
+    assert job[lost].status() == 128 + signal.SIGKILL
 
 
 @pytest.mark.slow
 @ON_LINUX
-def test_a_job_that_lost_a_killed_process_goes_on_bit_equal(together, tmp_path):
+def test_a_job_whose_process_was_killed_with_its_parent_goes_on_bit_equal(together, tmp_path):
     workdir = tmp_path / "run"
-    job = start_job(workdir, *LONG, "--heartbeat_seconds=10")
+    job = start_job(workdir, *LONG, patient=False)
     until_there_is(workdir / "checkpoints" / "last" / "50" / "commit_success.txt", job)
-    _lose(job, 1, signal.SIGKILL)
+    job[1].popen.kill()
+    _require_ended(job[0])
+    assert job[1].status() == -signal.SIGKILL
     assert not (workdir / "student").exists()
     ended(start_job(workdir, *LONG), 0, 0)
     require_equal_students(workdir, together)
@@ -268,8 +269,20 @@ def test_a_process_that_never_comes_or_a_port_that_is_taken_ends_the_job(tmp_pat
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         job += start_job(tmp_path / "taken", *TEXT, processes=1, coordinator=address)
-        for said in ended(job, 2, 2):
+        for said in ended(job, 4, 4):
             assert "did not all reach its coordinator" in said and "(--join_seconds)" in said
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_a_folder_of_data_that_one_process_does_not_see_is_named_by_all(tmp_path):
+    hosts = [host_folder(tmp_path / name) for name in ("has", "lacks")]
+    (hosts[0] / "texts").mkdir()
+    own = ("--config=configs/text.py:data=text_file,runlocal", f"--config.data.folder={OWN_DISK / 'texts'}", "--join_seconds=60")
+    zero, one = ended(start_job(tmp_path / "run", *own, folders=tuple(hosts)), 2, 2)
+    for said in (zero, one):
+        assert f"process 1 of the job: config.data.folder is '{OWN_DISK / 'texts'}', which does not exist" in said
+    assert "The other processes of the job are told as soon as all have come." in one
 
 
 @pytest.mark.slow

@@ -25,6 +25,12 @@ RESET = "Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:538] R
         (jax.errors.JaxRuntimeError(f"INTERNAL: Error dispatching computation: {RESET}"), True),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."), False),
         (jax.errors.JaxRuntimeError("INTERNAL: Error dispatching computation: RESOURCE_EXHAUSTED: Out of memory."), False),
+        (jax.errors.JaxRuntimeError("UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats): /job:jax_worker/task:1"), True),
+        (jax.errors.JaxRuntimeError("INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited or there was a network error."), True),
+        (jax.errors.JaxRuntimeError("INTERNAL: Failed to execute a cuDNN convolution: CUDNN_STATUS_EXECUTION_FAILED"), False),
+        (jax.errors.JaxRuntimeError("FAILED_PRECONDITION: DNN library initialization failed."), False),
+        (jax.errors.JaxRuntimeError("NOT_FOUND: could not find registered platform with name: 'cuda'"), False),
+        (ValueError("INTERNAL: during compilation: LLVM module verification failed"), False),
         (ValueError("all input arrays must have the same shape"), False),
         (ConfigError("training.steps is 0: at least 1 is needed."), False),
     ],
@@ -56,8 +62,8 @@ sys.exit(watch.watch(7))
 @pytest.mark.parametrize(
     ("number", "joined", "status", "said"),
     [
-        (signal.SIGSEGV, False, 2, "did not all reach its coordinator within 7 s"),
-        (signal.SIGABRT, False, 2, "did not all reach its coordinator within 7 s"),
+        (signal.SIGSEGV, False, 4, "did not all reach its coordinator within 7 s"),
+        (signal.SIGABRT, False, 4, "did not all reach its coordinator within 7 s"),
         (signal.SIGABRT, True, 4, "the same commands go on"),
         (signal.SIGSEGV, True, 139, "ended by SIGSEGV; the same commands go on"),
         (signal.SIGKILL, False, 137, "ended by SIGKILL; the same commands go on"),

@@ -86,10 +86,10 @@ class Network:
         finally:
             _ip("-n", self.hosts[1], "link", "set", "eth0", "up")
 
-    def start(self, workdir: Path, *arguments: str) -> list[Process]:
+    def start(self, workdir: Path, *arguments: str, patient: bool = True) -> list[Process]:
         """A job of one process on each host, the coordinator's port always the same."""
         on = tuple((IP, "netns", "exec", host) for host in self.hosts)
-        return start_job(workdir, *arguments, coordinator=f"{self.addresses[0]}:12321", on=on)
+        return start_job(workdir, *arguments, coordinator=f"{self.addresses[0]}:12321", on=on, patient=patient)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_cut_ends_both_hosts_with_status_4_and_the_job_goes_on_bit_equal(netwo
     workdir = tmp_path / "run"
     saved = workdir / "checkpoints" / "last"
 
-    job = network.start(workdir, *JOB, "--heartbeat_seconds=10")
+    job = network.start(workdir, *JOB, patient=False)
     until_there_is(saved / "30" / "commit_success.txt", job)
     with network.switch_cut():
         began = time.monotonic()
@@ -148,7 +148,7 @@ def test_a_cut_ends_both_hosts_with_status_4_and_the_job_goes_on_bit_equal(netwo
 
 def test_hosts_that_are_cut_off_from_the_start_do_not_join(network, tmp_path):
     with network.switch_cut():
-        for said in ended(network.start(tmp_path / "run", *TEXT, "--join_seconds=5"), 2, 2):
+        for said in ended(network.start(tmp_path / "run", *TEXT, "--join_seconds=5"), 4, 4):
             assert "did not all reach its coordinator within 5 s (--join_seconds)" in said
 
 

@@ -32,7 +32,7 @@ def said(tmp_path_factory) -> tuple[Path, list[dict]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scene", "status"),
-    [("locked, told 0", 143), ("locked, told 1", 143), ("the waiting one told", 130), ("meeting", 130), ("met", 143), ("embedding", 143)],
+    [("locked, told 0", 143), ("locked, told 1", 143), ("the waiting one told", 130), ("meeting", 130), ("computing", 143), ("met", 143), ("embedding", 143)],
 )
 def test_a_signal_to_one_process_ends_all_with_its_status(said, scene, status):
     for process in said[1]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxkd import hosts
+from jaxkd.embeddings.blocks import BLOCK_ROWS, shared_out
 from jaxkd.embeddings.job import embed_in_job
 from jaxkd.errors import Interrupted
 from jaxkd.together import exclusive_to_job, stopping_together
@@ -81,6 +82,13 @@ def meet() -> None:
             guard()
 
 
+def slowly(block: list[str]) -> np.ndarray:
+    """What takes half a minute, in small steps."""
+    for _ in range(600):
+        time.sleep(0.05)
+    return np.zeros(len(block))
+
+
 def told_after_they_met(folder: Path, process: int) -> None:
     """Process 1 is told when it has met the other for the last time; then both work alone."""
     with interrupt.MeetingGuard() as guard:
@@ -111,6 +119,7 @@ def main() -> None:
     said["freed"] = told(lambda: enter(folder), here=False)
     said["the waiting one told"] = told(lambda: work_alone(folder, process), number=signal.SIGINT, here=process == 0)
     said["meeting"] = told(meet, number=signal.SIGINT, here=process == 1)
+    said["computing"] = told(lambda: list(shared_out(slowly, [str(number) for number in range(3 * BLOCK_ROWS)])), here=process == 1)
     said["met"] = told(lambda: told_after_they_met(folder, process), here=False)
 
     def shards() -> int:

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from jaxkd import hosts
+from jaxkd.together import stopping_together
 
 BLOCK_ROWS = 4096
+ROUND_BLOCKS = 16
+"""Blocks that each process of a job computes between two exchanges."""
 
 
 def block_slices(rows: int) -> list[slice]:
@@ -29,16 +32,21 @@ def all_frames(store: Any, ids: list[str]) -> np.ndarray:
 def shared_out(function: Callable[[list[str]], np.ndarray], ids: list[str]) -> Iterator[np.ndarray]:
     """function(block) of every block of ids in order, of which process N of P computes every P-th alone, from N on; every process must go through all of it.
 
+    On the main thread; a signal to one process while it computes ends all.
+
     Args:
       function: its results differ in the length of their first axis at most.
       ids: the same in every process.
     """
-    starts = range(0, len(ids), BLOCK_ROWS)
-    for first in range(0, len(starts), hosts.count()):
-        start = starts[min(first + hosts.index(), len(starts) - 1)]
-        own = function(ids[start : start + BLOCK_ROWS])
-        for result in hosts.gathered_bytes(own.tobytes())[: len(starts) - first]:
-            yield np.frombuffer(result, own.dtype).reshape(-1, *own.shape[1:])
+    starts, processes = range(0, len(ids), BLOCK_ROWS), hosts.count()
+    for first in range(0, len(starts), ROUND_BLOCKS * processes):
+        of_round = starts[first : first + ROUND_BLOCKS * processes]
+        places = range(hosts.index(), -(-len(of_round) // processes) * processes, processes)
+        with stopping_together():
+            own = [function(ids[start : start + BLOCK_ROWS]) for start in (of_round[min(place, len(of_round) - 1)] for place in places)]
+        for place, result in zip(range(0, len(of_round), processes), own, strict=True):
+            for brought in hosts.gathered_bytes(result.tobytes())[: len(of_round) - place]:
+                yield np.frombuffer(brought, result.dtype).reshape(-1, *result.shape[1:])
 
 
 def _moments(rows: np.ndarray) -> np.ndarray:

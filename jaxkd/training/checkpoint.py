@@ -10,30 +10,35 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxkd import hosts
 from jaxkd.errors import ArtefactError, JaxkdError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import to_host
+from jaxkd.together import failing_together
 from jaxkd.training.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)
 # a slow disk makes a step wait for the save before it, which costs time alone
 logging.getLogger("absl").addFilter(lambda record: not record.getMessage().startswith("Waiting for previous save to complete"))
 
+_LOOK_SECONDS = 1
+
 
 class Checkpoints:
     """Two folders below `path`: `last` (the two newest states, named by step) and `best` (the one of the highest metric, named by how often it was bettered).
 
-    States are written in the background, each with a digest of its values.
+    States are written in the background, each with a digest of its values. The processes of a job write and read together: what one of them finds missing or
+    damaged is refused by all.
 
     Args:
       path: folder.
       state: a state of the right structure, shapes and shardings.
 
     Raises:
-      ArtefactError: the best checkpoint is damaged.
+      ArtefactError: the best checkpoint is damaged; or a process of the job does not see a checkpoint that another one sees.
     """
 
     def __init__(self, path: Path, state: TrainState):
@@ -42,12 +47,14 @@ class Checkpoints:
         self._best = ocp.CheckpointManager(path.absolute() / "best", options=ocp.CheckpointManagerOptions(max_to_keep=1))
         self._start_again = f"remove the folder {path.absolute()} and train again."
         self._best_metric = -math.inf
-        if self._best.latest_step() is not None:
-            try:
+        try:
+            for manager in (self._last, self._best):
+                _see_the_newest(manager)
+            if self._best.latest_step() is not None:
                 self._best_metric = _restore(self._best, self._abstract, self._start_again)[1]["metric"]
-            except ArtefactError:
-                self.close()
-                raise
+        except ArtefactError:
+            self.close()
+            raise
 
     def save_last(self, step: int, state: TrainState, host: dict[str, Any]) -> None:
         """Saves a state and what the host remembers (JSON values); a step that is already there is left alone."""
@@ -113,16 +120,37 @@ def _save(manager: ocp.CheckpointManager, number: int, state: TrainState, host: 
     manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(kept)))
 
 
-def _read(manager: ocp.CheckpointManager, number: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any], str] | str:
-    """The state, the host's values and the digest of both; or, in one line, why they cannot be read."""
+def _see_the_newest(manager: ocp.CheckpointManager) -> None:
+    """Waits until all processes see the newest step that one of them sees: a network file system may show it late."""
+    newest = int(hosts.gathered(np.array([_newest(manager)])).max())
+    deadline = time.monotonic() + hosts.FILE_SECONDS
+    with failing_together():
+        while _newest(manager) < newest:
+            if time.monotonic() > deadline:
+                raise ArtefactError(f"checkpoint {manager.directory / str(newest)} is not seen here, but by another process: --workdir must be one for all.")
+            time.sleep(_LOOK_SECONDS)
+            manager.reload()
+
+
+def _newest(manager: ocp.CheckpointManager) -> int:
+    step = manager.latest_step()
+    return -1 if step is None else step
+
+
+def _read(directory: Any, number: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any], str] | str:
+    """The state, the host's values and the digest of both; or, in one line, why they cannot be read.
+
+    Each process of a job reads as if alone: at the barrier of Orbax, those that can read would wait for one that cannot.
+    """
+    alone = {"primary_host": jax.process_index(), "active_processes": {jax.process_index()}, "barrier_sync_key_prefix": f"process-{jax.process_index()}"}
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=ocp.options.MultiprocessingOptions(**alone))
     try:
-        restored = manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
+        with ocp.CheckpointManager(directory, options=options) as reader:
+            restored = reader.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
         return restored["state"], restored["host"]["values"], restored["host"]["sha256"]
     except JaxkdError:
         raise
     except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
-        if hosts.in_job() and hosts.is_of_a_lost_process(error):
-            raise
         return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
 
 
@@ -134,14 +162,17 @@ def _restore(manager: ocp.CheckpointManager, abstract: TrainState, advice: str) 
     # after one failed read Orbax abandons the others, which a moment later print tracebacks of their own that nobody can catch
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        read = _read(manager, number, abstract)
-        if isinstance(read, str):
-            time.sleep(0.1)
-            gc.collect()
-            raise ArtefactError(f"{damaged} ({read}): {advice}")
+        with failing_together():
+            read = _read(manager.directory, number, abstract)
+            if isinstance(read, str):
+                time.sleep(0.1)
+                gc.collect()
+                raise ArtefactError(f"{damaged} ({read}): {advice}")
     finally:
         sys.unraisablehook = hook
     state, host, sha256 = read
-    if _digest(state, host) != sha256:
-        raise ArtefactError(f"{damaged} (its values are not those that were saved): {advice}")
+    same = _digest(state, host) == sha256
+    with failing_together():
+        if not same:
+            raise ArtefactError(f"{damaged} (its values are not those that were saved): {advice}")
     return state, host

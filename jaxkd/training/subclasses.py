@@ -172,10 +172,14 @@ def _subspaces(config: Any, prepared: Prepared, classes: np.ndarray, blocks: lis
     moments = functools.partial(moments_in_parts, batches, blocks, parts, num_classes=num_classes, dim=store.dim)
     common = {"num_subclasses": settings.subclasses, "classifier_kernel": kernel, "null_space": settings.null_space, "scale": settings.scale, "key": key}
     if config.method == "random_directions":
-        return lelp.random_subspaces(moments(), **common)
+        found = moments()
+        with stopping_together():
+            return lelp.random_subspaces(found, **common)
     options = {**common, "rotation": settings.rotation, "simplex": settings.simplex}
     solver = lelp.solver_for(settings.solver, store.dim)
     if solver == "covariance":
-        return lelp.subspaces_from_moments(moments(), **options)
+        found = moments()
+        with stopping_together():
+            return lelp.subspaces_from_moments(found, **options)
     with stopping_together():
         return lelp.fit_subspaces(lelp.Again(lambda: batches(blocks)), num_classes=num_classes, solver=solver, **options)

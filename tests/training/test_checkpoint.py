@@ -1,6 +1,8 @@
 """Checkpoints: what is kept, and that a damaged one is refused with advice that works."""
 
+import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +19,9 @@ from jaxkd.errors import ArtefactError, Interrupted
 from jaxkd.parallel import Devices
 from jaxkd.training.checkpoint import Checkpoints
 from jaxkd.training.state import TrainState
-from tests.jobs import ROOT
+from tests.jobs import ROOT, free_port
 from tests.small import user_environment
+from tests.training import checkpoint_job
 
 DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
     "flipped": lambda file, data: file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]),
@@ -91,6 +94,25 @@ checkpoints.close()
 def test_each_array_lies_as_before(tmp_path):
     environment = user_environment(JAX_NUM_CPU_DEVICES="4", JAX_PLATFORMS="cpu")
     subprocess.run([sys.executable, "-c", LIES_AS_BEFORE, str(tmp_path)], cwd=ROOT, env=environment, check=True)
+
+
+@pytest.mark.slow
+def test_processes_of_a_job_restore_the_same_or_refuse_together(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    commands = [[sys.executable, checkpoint_job.__file__, str(tmp_path), address, str(process)] for process in range(2)]
+    processes = [subprocess.Popen(command, env=environment) for command in commands]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    zero, one = (json.loads((tmp_path / f"{process}.json").read_text()) for process in range(2))
+    assert zero == one and zero["bits"] == [0, 1]
+    assert zero["late"] == 2
+    newest = "/last/2"
+    assert zero["never"].startswith(f"process 1 of the job: checkpoint {tmp_path / 'never-1'}{newest} is not seen here, but by another process")
+    assert zero["damaged"].startswith(f"process 1 of the job: checkpoint {tmp_path / 'damaged-1'}{newest} is damaged")
+    assert zero["altered"].startswith(
+        f"process 1 of the job: checkpoint {tmp_path / 'altered-1'}{newest} is damaged (its values are not those that were saved)"
+    )
+    assert zero["best damaged"].startswith(f"process 1 of the job: checkpoint {tmp_path / 'best damaged-1'}/best/2 is damaged")
 
 
 def test_one_checkpoint_at_a_time_is_written(tmp_path, monkeypatch):
