@@ -63,14 +63,24 @@ class Machine(NamedTuple):
 
 
 # TPU v5e: Cloud TPU documentation, page "TPU v5e": 197 TFLOP/s in bfloat16, 819 GB/s, 400 GB/s of ICI a chip in both directions together, a torus of
-# 16 x 16, 4 chips a host where a slice has several hosts. Full float32 is 6 bfloat16 passes. PCIe 15 GB/s and 1 us a hop: "How to Scale Your Model" (Austin
-# et al. 2025), chapter on TPUs.
+# 16 x 16, 4 chips a host where a slice has several hosts. Full float32 is 6 bfloat16 passes. PCIe 15 GB/s, 1 us a hop, and no links round a side of fewer
+# than 16, where data go one way along each axis and at half the rate: "How to Scale Your Model" (Austin et al. 2025), chapter on TPUs.
 ICI_OUT = 400e9 / 2
 ICI_HOP_SECONDS, TORUS_SIDE = 1e-6, 16
 
 
+def _round(devices: int) -> bool:
+    """Whether a square of v5e chips has links round its sides."""
+    return devices == TORUS_SIDE**2
+
+
 def _ici(share_sent: float) -> Callable[[float, int], float]:
-    return lambda size, devices: share_sent * size * (devices - 1) / devices / ICI_OUT
+    return lambda size, devices: share_sent * size * (devices - 1) / devices / (ICI_OUT if _round(devices) else ICI_OUT / 2)
+
+
+def _hops(devices: int) -> float:
+    """There and back along both axes: half way round, or from end to end."""
+    return 2 * 2 * (math.sqrt(devices) / 2 if _round(devices) else math.sqrt(devices) - 1)
 
 
 V5E = Machine(
@@ -82,7 +92,7 @@ V5E = Machine(
     memory_bytes=16e9,
     devices_per_host=4,
     host_link=15e9,
-    latency=lambda devices: 2 * 2 * math.sqrt(devices) / 2 * ICI_HOP_SECONDS,  # there and back, along both axes, half way round a square torus
+    latency=lambda devices: _hops(devices) * ICI_HOP_SECONDS,
     all_reduce=_ici(2),
     all_gather=_ici(1),
 )
@@ -174,7 +184,7 @@ def sizes(student: Student) -> Sizes:
 
 
 def step(student: Student, machine: Machine) -> dict[str, Any]:
-    """Seconds of one step, and of what it is made of, on all devices of a machine."""
+    """Seconds of one step, of what it is made of, and of reading its examples from storage, which is done ahead, on all devices of a machine."""
     own, rows = sizes(student), student.inputs.shape[0]
     batch = rows * machine.devices
     vectors = batch * (own.features * 2 + student.embedding) * 4 if student.coupled else 0
@@ -189,6 +199,7 @@ def step(student: Student, machine: Machine) -> dict[str, Any]:
         "vectors": machine.all_gather(vectors, machine.devices) / NETWORK_SHARE,
         "latency": small * machine.latency(machine.devices),
     }
+    read = student.example_bytes * rows * machine.devices_per_host / READ_BYTES_PER_S
     alone = max(seconds["compute"], seconds["memory"])
     network = seconds["parameters"] + seconds["vectors"] + seconds["latency"]
     return {
@@ -200,7 +211,7 @@ def step(student: Student, machine: Machine) -> dict[str, Any]:
         "gradient_mb": 4 * own.parameters / 1e6,
         "vector_mb": vectors / 1e6,
         "small_collectives": small,
-        "seconds": {**seconds, "step": alone + network, "step_overlapped": max(alone, network)},
+        "seconds": {**seconds, "step": alone + network, "step_overlapped": max(alone, network), "read": read},
         "efficiency": alone / (alone + network),
         "examples_per_s": batch / (alone + network),
         "host_mb_per_s": student.example_bytes * rows * machine.devices_per_host / (alone + network) / 1e6,
@@ -259,7 +270,7 @@ def main() -> None:
     settings = parser.parse_args()
     steps = [step(student, machine) for student in STUDENTS for machine in (V5E, H100)]
     print("A model, not a measurement. One training step, milliseconds:")
-    columns = ("compute", "memory", "parameters", "vectors", "latency", "step", "step_overlapped")
+    columns = ("compute", "memory", "parameters", "vectors", "latency", "step", "step_overlapped", "read")
     print(f"{'student':10} {'machine':12}{'batch':>7}{'GFLOP':>8}{'MB grad':>9}{'MB vec':>8}" + "".join(f"{name:>16}" for name in columns))
     for row in steps:
         numbers = f"{row['batch']:>7}{row['gflop_per_device']:>8.0f}{row['gradient_mb']:>9.1f}{row['vector_mb']:>8.1f}"
