@@ -1,12 +1,15 @@
 """The processes of one job on several hosts: joining it, agreeing on what is run and when to stop, and who writes what. Alone, all of it does nothing."""
 
 import json
+import os
 import re
 import socket
+import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -18,6 +21,8 @@ SHUTDOWN_SECONDS = 10
 STOP_SECONDS = 2.0
 """How often the processes of a job ask each other whether one of them was told to stop."""
 SHARED_SECONDS = 5
+EXCHANGE_BYTES = 64 << 20
+"""Bytes of all processes together that are gathered at a time: each device holds them."""
 FILE_SECONDS = 90
 """For so long a file that one process has written may be missing in another: NFS believes for up to 60 s (`acdirmax`) that a file is not there."""
 
@@ -145,8 +150,9 @@ def gathered(values: np.ndarray) -> np.ndarray:
 def gathered_bytes(own: bytes) -> list[bytes]:
     """What each process brings, of whatever length; every process must call it."""
     sizes = gathered(np.array([len(own)]))[:, 0]
-    padded = gathered(np.frombuffer(own.ljust(int(sizes.max()) + 1), np.uint8))
-    return [bytes(row[:size]) for row, size in zip(padded, sizes, strict=True)]
+    padded, step = np.frombuffer(own.ljust(int(sizes.max()) + 1), np.uint8), max(1, EXCHANGE_BYTES // count())
+    parts = [gathered(padded[start : start + step]) for start in range(0, len(padded), step)]
+    return [bytes(row[:size]) for row, size in zip(np.concatenate(parts, axis=1), sizes, strict=True)]
 
 
 def wait_for_all() -> None:
@@ -181,9 +187,14 @@ def require_equal_devices() -> None:
 def require_connected() -> None:
     """Sees that the processes reach each other and not the coordinator alone; every process must call it. One that does not is out of the job.
 
+    The process ends with the status of a lost process, from a thread, where the others are not reached within `--join_seconds` and no error tells.
+
     Raises:
       ConfigError: on CPU, where each is reached at the address that its host gives its own name, that name has none, or one of the loopback.
     """
+    late = threading.Timer(_joined[0].join_seconds, _end_unconnected, [_joined[0].join_seconds])
+    late.daemon = True
+    late.start()
     try:
         wait_for_all()
     except (RuntimeError, ValueError) as error:
@@ -195,6 +206,18 @@ def require_connected() -> None:
             f"(here {socket.gethostname()}). Give each host's name an address that the others reach, in the DNS or in /etc/hosts; "
             f"127.0.1.1 or none will not do. JAX says: {str(error).partition(chr(10))[0]}"
         ) from error
+    finally:
+        late.cancel()
+
+
+def _end_unconnected(seconds: int) -> NoReturn:
+    print(
+        f"jaxkd: the processes of the job reach its coordinator, but their devices not each other within {seconds} s (--join_seconds): on GPUs see "
+        "NCCL_SOCKET_IFNAME in docs/accelerators.md.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(LostProcessError.exit_status)
 
 
 def require_same(values: dict[str, Any], what: str) -> None:

@@ -109,6 +109,8 @@ def _run(arguments: list[str]) -> None:
     else:
         pipeline.run(config, workdir, cache_dir, mode=_MODE.value)
         _say_where(config, workdir, cache_dir)
+    if _DISTRIBUTED.value:
+        _end_together()
 
 
 def _say_where(config: Any, workdir: Path, cache_dir: Path) -> None:
@@ -131,7 +133,8 @@ def _refused(config: Any) -> ConfigError | None:
         pipeline.check(config)
     except ConfigError as error:
         if _DISTRIBUTED.value:
-            print(f"jaxkd: {error} The other processes of the job are told as soon as all have come.", file=sys.stderr)
+            print(f"jaxkd: {error} The other processes of the job are told as soon as all have come (--join_seconds).", file=sys.stderr)
+            watch.tell_parent(watch.REFUSED)
         return error
     return None
 
@@ -140,7 +143,15 @@ def _join() -> None:
     from jaxkd import hosts
 
     hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
-    watch.tell_joined()
+    watch.tell_parent(watch.JOINED)
+
+
+def _end_together() -> None:
+    """Waits until all processes are done: JAX waits only for some seconds for the last one to leave."""
+    from jaxkd.together import stopping_together
+
+    with stopping_together():
+        pass
 
 
 def _require_alike(config: Any, workdir: Path, cache_dir: Path, refused: ConfigError | None) -> None:

@@ -13,6 +13,7 @@ from jaxkd.errors import Interrupted, JaxkdError
 from jaxkd.files import exclusive
 from jaxkd.hosts import STOP_SECONDS, count, gathered, gathered_bytes, index
 
+KEPT = "finished stages are kept; the same command goes on from there."
 TOLD_SECONDS = 60
 """For so long at most a process that was told to stop waits until the others have heard of it."""
 
@@ -61,13 +62,15 @@ class _Rounds:
         self._ended.wait(TOLD_SECONDS)
 
     def meet(self) -> None:
-        """Waits for all; raises what a signal to another raises here."""
+        """Waits for all; raises what a signal to another raises here, also where a library has swallowed it in the block."""
         self._arrive(0)
         self._ended.wait()
         if self._error is not None:
             raise self._error
+        if self._heard == signal.SIGINT:
+            raise KeyboardInterrupt
         if self._heard:
-            signal.raise_signal(self._heard)
+            raise Interrupted(f"{signal.Signals(self._heard).name}: {KEPT}", 128 + self._heard)
 
     def leave(self) -> None:
         """Takes part in no more rounds: this process ends by an error."""

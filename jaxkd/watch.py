@@ -8,9 +8,10 @@ import subprocess
 import sys
 from types import FrameType
 
-from jaxkd.errors import LostProcessError
+from jaxkd.errors import ConfigError, LostProcessError
 
 _WATCHED = "JAXKD_WATCHED"
+JOINED, REFUSED = b"j", b"r"
 _PR_SET_PDEATHSIG = 1
 GOES_ON = "the same commands go on from the last saved step."
 NOT_JOINED = (
@@ -30,27 +31,33 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def tell_joined() -> None:
-    """Tells the parent that this process has joined its job."""
-    os.write(int(os.environ[_WATCHED]), b"j")
+def tell_parent(what: bytes) -> None:
+    """Tells the parent that this process has JOINED its job, or that it has REFUSED its config and joins to say so."""
+    os.write(int(os.environ[_WATCHED]), what)
 
 
 def watch(join_seconds: int) -> int:
     """Runs the command of this process again as a child, and returns its exit status.
 
     Where JAX misses other processes of the job, it may abort its own from below, past all Python: that is status 4, with another message before it has joined,
-    for which it has `join_seconds`. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was killed otherwise has 128 + the number
-    of the signal. A signal to this process is passed on; while the child waits in JAX for the other processes, deaf to signals, it is killed.
+    for which it has `join_seconds`, or 2 where it had refused its config. Where the coordinator's port is in use, JAX may crash by SIGSEGV. A child that was
+    killed otherwise has 128 + the number of the signal. A signal to this process is passed on; while the child waits in JAX for the other processes, deaf to
+    signals, it is killed.
     """
     told, tells = os.pipe()
     command, environment = [sys.executable, *sys.orig_argv[1:]], os.environ | {_WATCHED: str(tells)}
     child = subprocess.Popen(command, env=environment, pass_fds=(tells,), start_new_session=True, preexec_fn=_end_with_parent)
     os.close(tells)
 
-    ended_by: list[int] = []
+    said, ended_by = bytearray(), []
+
+    def joined() -> bool:
+        while select.select([told], [], [], 0)[0] and (more := os.read(told, 1)):
+            said.extend(more)
+        return JOINED in said
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        if select.select([told], [], [], 0)[0]:
+        if joined():
             child.send_signal(number)
         else:
             ended_by.append(number)
@@ -62,7 +69,9 @@ def watch(join_seconds: int) -> int:
     if ended_by:
         print("jaxkd: interrupted before the job was joined; nothing was begun; the same commands start it again.", file=sys.stderr)
         return 128 + ended_by[0]
-    if status in (-signal.SIGABRT, -signal.SIGSEGV) and not os.read(told, 1):
+    if not joined() and REFUSED in said and status != 0:
+        return ConfigError.exit_status
+    if status in (-signal.SIGABRT, -signal.SIGSEGV) and not joined():
         print(f"jaxkd: {NOT_JOINED.format(seconds=join_seconds)}", file=sys.stderr)
         return LostProcessError.exit_status
     if status == -signal.SIGABRT:

@@ -114,9 +114,14 @@ def test_a_stopped_job_goes_on_in_one_process_and_that_one_as_a_job(together, tm
 
 
 @pytest.mark.slow
-def test_a_job_by_pmap_ends_with_the_student_of_one_process_by_jit(text_inputs, tmp_path):
-    short = (*TEXT, "--mode=train", "--config.training.steps=40", "--config.training.eval_every_steps=20")
-    ended(start_job(tmp_path / "pmap", *short, "--config.training.steps_per_dispatch=5", "--config.parallel.mode=pmap", devices=2), 0, 0)
+def test_a_job_by_pmap_that_was_stopped_ends_with_the_student_of_one_process_by_jit(text_inputs, tmp_path):
+    short = (*LONG, "--mode=train", "--config.training.steps=200")
+    by_pmap = (*short, "--config.training.steps_per_dispatch=5", "--config.parallel.mode=pmap")
+    job = start_job(tmp_path / "pmap", *by_pmap, devices=2)
+    until_it_trains(tmp_path / "pmap", job)
+    told_to_end(job, 0)
+    assert _last_step(tmp_path / "pmap" / "metrics.jsonl") < 200
+    ended(start_job(tmp_path / "pmap", *by_pmap, devices=2), 0, 0)
     alone = Process(tmp_path / "alone.txt", (*short, f"--workdir={tmp_path / 'jit'}"), devices=1)
     assert alone.status() == 0, alone.said.read_text()
     _require_close(tmp_path / "pmap", tmp_path / "jit")
@@ -282,7 +287,7 @@ def test_a_folder_of_data_that_one_process_does_not_see_is_named_by_all(tmp_path
     zero, one = ended(start_job(tmp_path / "run", *own, folders=tuple(hosts)), 2, 2)
     for said in (zero, one):
         assert f"process 1 of the job: config.data.folder is '{OWN_DISK / 'texts'}', which does not exist" in said
-    assert "The other processes of the job are told as soon as all have come." in one
+    assert "The other processes of the job are told as soon as all have come (--join_seconds)." in one
 
 
 @pytest.mark.slow

@@ -53,7 +53,9 @@ import os, sys
 from jaxkd import watch
 if watch.is_watched():
     if sys.argv[2] == "joined":
-        watch.tell_joined()
+        watch.tell_parent(watch.JOINED)
+    if sys.argv[2] == "refused":
+        watch.tell_parent(watch.REFUSED)
     os.kill(os.getpid(), int(sys.argv[1]))
 sys.exit(watch.watch(7))
 """
@@ -62,15 +64,16 @@ sys.exit(watch.watch(7))
 @pytest.mark.parametrize(
     ("number", "joined", "status", "said"),
     [
-        (signal.SIGSEGV, False, 4, "did not all reach its coordinator within 7 s"),
-        (signal.SIGABRT, False, 4, "did not all reach its coordinator within 7 s"),
-        (signal.SIGABRT, True, 4, "the same commands go on"),
-        (signal.SIGSEGV, True, 139, "ended by SIGSEGV; the same commands go on"),
-        (signal.SIGKILL, False, 137, "ended by SIGKILL; the same commands go on"),
+        (signal.SIGABRT, "refused", 2, ""),
+        (signal.SIGSEGV, "alone", 4, "did not all reach its coordinator within 7 s"),
+        (signal.SIGABRT, "alone", 4, "did not all reach its coordinator within 7 s"),
+        (signal.SIGABRT, "joined", 4, "the same commands go on"),
+        (signal.SIGSEGV, "joined", 139, "ended by SIGSEGV; the same commands go on"),
+        (signal.SIGKILL, "alone", 137, "ended by SIGKILL; the same commands go on"),
     ],
 )
 def test_how_a_process_dies_is_told_from_whether_it_had_joined(number, joined, status, said):
-    command = [sys.executable, "-c", DIES, str(int(number)), "joined" if joined else "alone"]
+    command = [sys.executable, "-c", DIES, str(int(number)), joined]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == status and said in ended.stderr
 

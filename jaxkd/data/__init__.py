@@ -152,7 +152,9 @@ def prepare(data_config: Any, cache_dir: Path) -> "Dataset":
       ConfigError: an unknown source, one that cannot be imported, or an impossible combination.
       DataError: what the data set is made from is missing or damaged, or the data set in the cache was altered.
     """
-    source, cache_dir = resolve("data source", data_config.source, SOURCES), Path(cache_dir)
+    cache_dir = Path(cache_dir)
+    with failing_together():
+        source = resolve("data source", data_config.source, SOURCES)
     if count() > 1 and seen_by(cache_dir / "datasets").all():
         return _prepare_once(source, data_config, cache_dir)
     with failing_together(), exclusive(cache_dir, "datasets", "preparing data"):

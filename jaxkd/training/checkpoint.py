@@ -1,11 +1,14 @@
 """Checkpoints by Orbax: the last states to go on from, and the best one by a validation metric. The only file that imports Orbax."""
 
+import contextlib
 import gc
 import hashlib
 import logging
 import math
+import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxkd import hosts
-from jaxkd.errors import ArtefactError, JaxkdError
+from jaxkd.errors import ArtefactError, ResourceError
 from jaxkd.files import sha256_json
 from jaxkd.parallel import to_host
-from jaxkd.together import failing_together
+from jaxkd.together import KEPT, failing_together
+from jaxkd.training.interrupt import InterruptGuard, ended_by
 from jaxkd.training.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -25,6 +29,7 @@ logging.getLogger("absl").setLevel(logging.WARNING)
 logging.getLogger("absl").addFilter(lambda record: not record.getMessage().startswith("Waiting for previous save to complete"))
 
 _LOOK_SECONDS = 1
+_NOT_WRITTEN = re.compile(r"No space left|RESOURCE_EXHAUSTED|quota exceeded|File too large|Read-only file system|Permission denied", re.IGNORECASE)
 
 
 class Checkpoints:
@@ -60,14 +65,14 @@ class Checkpoints:
         """Saves a state and what the host remembers (JSON values); a step that is already there is left alone."""
         if step not in self._last.all_steps():
             # a run that goes on from here never offers an earlier state again
-            self._best.wait_until_finished()
+            _wait(self._best)
             _save(self._last, step, state, {"host": host, "best_metric": self._best_metric})
 
     def save_best(self, step: int, state: TrainState, metric: float) -> None:
         """Offers a state with its validation metric; only the best offered is kept, the earlier one of equals."""
         if metric > self._best_metric:
             self._best_metric = float(metric)
-            self._last.wait_until_finished()  # two at a time would meet at one barrier of Orbax, and end a job of several processes
+            _wait(self._last)  # two at a time would meet at one barrier of Orbax, and end a job of several processes
             # not by step: a run continued on other devices may better an earlier step, and the old one must stay until the new one is there
             _save(self._best, (self._best.latest_step() or 0) + 1, state, {"step": step, "metric": self._best_metric})
 
@@ -96,14 +101,19 @@ class Checkpoints:
         return _restore(self._best, self._abstract, self._start_again)[0]
 
     def wait(self) -> None:
-        """Blocks until all that was saved is on disk."""
-        self._best.wait_until_finished()
-        self._last.wait_until_finished()
+        """Blocks until all that was saved is on disk.
+
+        Raises:
+          ResourceError: as of all that saves: the disk is full, or cannot be written to.
+        """
+        for manager in (self._best, self._last):
+            _wait(manager)
 
     def close(self) -> None:
         """Waits and lets go of the folders."""
-        self._best.close()
-        self._last.close()
+        for manager in (self._best, self._last):
+            with _writing(manager):
+                manager.close()
 
 
 def _digest(state: TrainState, host: dict[str, Any]) -> str:
@@ -117,7 +127,13 @@ def _digest(state: TrainState, host: dict[str, Any]) -> str:
 
 def _save(manager: ocp.CheckpointManager, number: int, state: TrainState, host: dict[str, Any]) -> None:
     kept = {"values": host, "sha256": _digest(state, host)}
-    manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(kept)))
+    with _writing(manager):
+        manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(kept)))
+
+
+def _wait(manager: ocp.CheckpointManager) -> None:
+    with _writing(manager):
+        manager.wait_until_finished()
 
 
 def _see_the_newest(manager: ocp.CheckpointManager) -> None:
@@ -140,18 +156,39 @@ def _newest(manager: ocp.CheckpointManager) -> int:
 def _read(directory: Any, number: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any], str] | str:
     """The state, the host's values and the digest of both; or, in one line, why they cannot be read.
 
-    Each process of a job reads as if alone: at the barrier of Orbax, those that can read would wait for one that cannot.
+    Each process of a job reads as if alone: at the barrier of Orbax, those that can read would wait for one that cannot. A signal is noted until it has read:
+    raised in a callback of Orbax's, it would come out as an error of the file.
     """
     alone = {"primary_host": jax.process_index(), "active_processes": {jax.process_index()}, "barrier_sync_key_prefix": f"process-{jax.process_index()}"}
     options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=ocp.options.MultiprocessingOptions(**alone))
+    with InterruptGuard() as guard:
+        try:
+            with ocp.CheckpointManager(directory, options=options) as reader:
+                restored = reader.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
+            read = restored["state"], restored["host"]["values"], restored["host"]["sha256"]
+        except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
+            read = _in_one_line(error)
+    if guard.received:
+        raise ended_by(guard.received, KEPT)
+    return read
+
+
+def _in_one_line(error: Exception) -> str:
+    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+
+
+@contextlib.contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    """What is raised where a disk is full, or must not be written to, as ResourceError."""
     try:
-        with ocp.CheckpointManager(directory, options=options) as reader:
-            restored = reader.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore()))
-        return restored["state"], restored["host"]["values"], restored["host"]["sha256"]
-    except JaxkdError:
-        raise
-    except Exception as error:  # Orbax raises anything here, plain Exception too, depending on which byte of which file is wrong
-        return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        if not _NOT_WRITTEN.search(str(error)):
+            raise
+        raise ResourceError(
+            f"a checkpoint could not be written to {manager.directory} ({_in_one_line(error)}): free space there, or mend its permissions; the same command "
+            "goes on from the last saved step."
+        ) from error
 
 
 def _restore(manager: ocp.CheckpointManager, abstract: TrainState, advice: str) -> tuple[TrainState, dict[str, Any]]:

@@ -9,9 +9,9 @@ from types import FrameType
 
 from jaxkd.errors import Interrupted
 from jaxkd.hosts import StopVote, count
+from jaxkd.together import KEPT
 
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_KEPT = "finished stages are kept; the same command goes on from there."
 _raised: list[tuple[int, float]] = []
 _CALLBACK_SECONDS = 0.01
 _CLEAN_UP_SECONDS = 5.0
@@ -47,7 +47,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     _raised.append((number, now))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise ended_by(number, _KEPT)
+    raise ended_by(number, KEPT)
 
 
 class InterruptGuard:
@@ -93,7 +93,7 @@ class MeetingGuard(InterruptGuard):
         """To be called by all processes at the same places; raises in all of them what a signal to one should."""
         self._calls += 1
         if stop := self._vote(self._calls, self.received):
-            raise ended_by(stop, _KEPT)
+            raise ended_by(stop, KEPT)
 
     def release(self) -> None:
         """From here on a signal interrupts at once, one that was noted too. To be called first in a `stopping_together`, which tells the others."""
