@@ -1,11 +1,13 @@
 """What jaxkd makes of convolutions by hand on a CPU against the library's convolution: depthwise ones, and gradients of kernels as matrix products.
 
 The claim: each takes less time than the library's, at sizes of the students: CP-ResNet on clips of 10 s, Mobile FCN on clips of 29 s. Both take turns within
-each repeat, in one process; a ratio is that of a repeat. On a GPU or a TPU jaxkd takes the library's everywhere: nothing of this was measured there.
+each repeat, in one process; a ratio is that of a repeat. On a GPU or a TPU jaxkd takes the library's everywhere: nothing of this was measured there. The floor
+(`benchmarks.floor`, its rates measured in each repeat): the multiply-adds of the shapes, or its two arguments read and its result written once.
 
 Command: python -m benchmarks.convolutions   (2 cores: a minute, 3 GB of memory)
 """
 
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from benchmarks import floor
 from benchmarks.pairs import timed
 from benchmarks.record import chosen, keep, of_repeats
 from jaxkd.memory import keep_freed
@@ -62,6 +65,14 @@ def own(case: Case) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return lambda inputs, kernel: convolve(inputs, kernel, case.stride, case.size // 2)
 
 
+def work(case: Case) -> floor.Work:
+    """Of the value; each gradient has as many multiply-adds, and two of these three arrays as arguments and the third as its result."""
+    rows, height, width, channels = case.inputs
+    outputs, into = rows * -(-height // case.stride) * -(-width // case.stride) * case.out, 1 if case.depthwise else channels
+    kernel = case.size**2 * into * case.out
+    return floor.Work(2 * outputs * case.size**2 * into, 4 * (math.prod(case.inputs) + kernel + outputs))
+
+
 def build(convolved: Callable[[jax.Array, jax.Array], jax.Array], case: Case, result: str) -> Callable[[], Any]:
     """What is timed: one result of a convolution of random numbers."""
     draw = jax.random.normal
@@ -77,14 +88,15 @@ def build(convolved: Callable[[jax.Array, jax.Array], jax.Array], case: Case, re
 
 
 def measure(case: Case, result: str, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each side and repeat."""
+    """Seconds of each side and repeat, and of the floor."""
     sides = {"library": build(library(case), case, result), "jaxkd": build(own(case), case, result)}
     one, other = (jnp.asarray(call()) for call in sides.values())
     assert float(jnp.abs(one - other).max()) <= 1e-4 * float(jnp.abs(one).max()), "the two forms differ"
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+    taken: dict[str, list[float]] = {side: [] for side in (*sides, "floor")}
     for _ in range(repeats):
         for side, call in sides.items():
             taken[side].append(timed(call, 1)["wall_s"])
+        taken["floor"].append(work(case).seconds(floor.rates()))
     return taken
 
 
@@ -102,8 +114,13 @@ def main() -> None:
         of_repeats(f"{name}, jaxkd / library", [ours / theirs for ours, theirs in zip(values["jaxkd"], values["library"], strict=True)], at_most=1.0)
         for name, values in taken.items()
     ]
-    rows = [[name, *(f"{1e3 * statistics.median(values[side]):.2f}" for side in ("jaxkd", "library"))] for name, values in taken.items()]
-    blocks = [Table("Medians", ["convolution", "jaxkd ms", "library ms"], rows)]
+    rows = []
+    for name, values in taken.items():
+        needed = work(CASES[name.rpartition(": ")[0]][0])
+        to_floor = statistics.median(own / least for own, least in zip(values["jaxkd"], values["floor"], strict=True))
+        shown = [1e3 * statistics.median(values[side]) for side in ("jaxkd", "library", "floor")]
+        rows.append([name, *(f"{value:.2f}" for value in (*shown, to_floor, needed.flop / 1e9, needed.bytes / 1e6))])
+    blocks = [Table("Medians", ["convolution", "jaxkd ms", "library ms", "floor ms", "jaxkd / floor", "GFLOP", "MB"], rows)]
     sys.exit(keep("convolutions", __doc__ or "", figures, {"repeats": settings.repeats, "seconds": taken}, settings.out, blocks=blocks))
 
 

@@ -3,7 +3,8 @@
 The torch side takes the faster of its two memory layouts, for a network and its convolutions the same. The sides take turns within each repeat, in processes
 of their own, and the ratio is that of a repeat: jaxkd / torch; a short part is the mean of several calls. "NAME.convolutions" is every convolution of that
 network by itself, value and gradients (of the first the kernel's alone), one after the other, asked right after the network itself; the rest of the network
-is the difference of the medians. The floor is three times the forward multiply-adds at the rate of one bare product of the faster side.
+is the difference of the medians. The floor is three times the forward multiply-adds at the rate of one bare product of the faster side. Beside it stand what
+XLA counts of each compiled part, and the least time for that: `benchmarks.floor`, at the rates of the product and the copy that are timed among the parts.
 The claims: at most 1.5 times the time of torch for Mobile FCN and 1.3 for CP-ResNet and ResNet; no more than torch where nothing is convolved: the text
 transformer, its attention, batch normalisation with ReLU (that of CP-ResNet and Mobile FCN), max-pooling, the rest of each network; at most 1.3 times
 torch's time for each network if its convolutions took as long as torch's. The figures go to benchmarks/results/student_step.json and .md.
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import floor
 from benchmarks.pairs import by_turns, compared, parser, sides, timed, use_threads
 from benchmarks.record import Figure, add_out, keep, peer_versions
 from jaxkd import students
@@ -50,8 +52,9 @@ UNUSED = {"text_transformer": 2 * 64}
 """Parameters that torch has beyond ours: biases of the keys, whose gradient is 0."""
 WITHOUT_CONVOLUTION = ("attention", "batch_norm", "max_pool")
 IN_TURN = tuple(part for name in STUDENTS for part in (name, f"{name}.convolutions") if part in STUDENTS or name in CONVOLUTIONAL)
-PARTS = (*IN_TURN, "depthwise", *WITHOUT_CONVOLUTION, "product")
-CALLS = {"attention": 5, "batch_norm": 10, "max_pool": 10, "product": 3}
+RATES = ("product", "copy")
+PARTS = (*IN_TURN, "depthwise", *WITHOUT_CONVOLUTION, *RATES)
+CALLS = {"attention": 5, "batch_norm": 10, "max_pool": 10, "product": 3, "copy": 3}
 """Calls of a part in a row that are timed as one in each repeat; 1 of the others."""
 ASKED = {"mobile_fcn": 1.5, "cp_resnet_small": 1.3, "cp_resnet": 1.3, "resnet20": 1.3, "text_transformer": 1.0} | dict.fromkeys(WITHOUT_CONVOLUTION, 1.0)
 """The ratio that a part may have at most; the other parts are information."""
@@ -65,8 +68,8 @@ ELSEWHERE = (
     "On a GPU XLA hands convolutions and their gradients to cuDNN, as torch does, and on a TPU they are products in its matrix unit: what jaxkd makes by hand "
     "is for the CPU alone."
 )
-MAP, TOKENS, PRODUCT = (128, 28, 28, 16), (128, 64, 2, 32), 2048
-"""Shapes of what batch normalisation and max-pooling, and of what attention take; rows and columns of the bare product."""
+MAP, TOKENS = (128, 28, 28, 16), (128, 64, 2, 32)
+"""Shapes of what batch normalisation and max-pooling, and of what attention take."""
 DEPTHWISE = {"rows": 16, "height": 121, "width": 24, "into": 128, "out": 128, "size": 3, "stride": 1, "groups": 128}
 """Of the largest depthwise convolution of Mobile FCN."""
 
@@ -94,13 +97,12 @@ def traced(name: str) -> tuple[Any, Callable[[Any, Any], jax.Array], Any]:
     return jax.eval_shape(variables), lambda variables, x: student.apply(variables, x, train=False).logits, jax.eval_shape(draw)
 
 
-def student_part(name: str) -> Callable[[], Any]:
+def student_part(name: str) -> floor.Part:
     """Loss and gradients of a student."""
     student, draw_variables, draw = network(name)
     variables, inputs = jax.jit(draw_variables)(), draw()
     labels = jax.random.randint(jax.random.key(1), inputs.shape[:1], 0, OUTPUTS)
 
-    @jax.jit
     def gradients(variables: Any, inputs: jax.Array) -> Any:
         def loss(params: Any) -> Any:
             known = {**variables, "params": params}
@@ -109,7 +111,7 @@ def student_part(name: str) -> Callable[[], Any]:
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
-    return lambda: gradients(variables, inputs)
+    return floor.compiled(gradients, variables, inputs)
 
 
 def convolutions(name: str) -> list[dict[str, int]]:
@@ -124,19 +126,20 @@ def convolutions(name: str) -> list[dict[str, int]]:
     return found
 
 
-def convolutions_part(name: str) -> Callable[[], Any]:
+def convolutions_part(name: str) -> floor.Part:
     """Values and gradients of every convolution of a student; equal ones are compiled once."""
-    compiled: dict[tuple[Any, ...], Callable[[], Any]] = {}
-    calls = []
+    compiled: dict[tuple[Any, ...], floor.Part] = {}
+    parts = []
     for place, sizes in enumerate(convolutions(name)):
         which = (place > 0, *sizes.values())
         if which not in compiled:
             compiled[which] = convolution(of_inputs=place > 0, **sizes)
-        calls.append(compiled[which])
-    return lambda: [call() for call in calls]
+        parts.append(compiled[which])
+    work = floor.Work(*(sum(column) for column in zip(*(part.work for part in parts), strict=True)))
+    return floor.Part(lambda: [part() for part in parts], work, sum(part.moved for part in parts))
 
 
-def convolution(*, of_inputs: bool, rows: int, height: int, width: int, into: int, out: int, size: int, stride: int, groups: int) -> Callable[[], Any]:
+def convolution(*, of_inputs: bool, rows: int, height: int, width: int, into: int, out: int, size: int, stride: int, groups: int) -> floor.Part:
     """Value and gradients of one convolution, as the students have it."""
 
     def convolved(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -145,27 +148,26 @@ def convolution(*, of_inputs: bool, rows: int, height: int, width: int, into: in
     return differentiated(convolved, normal(rows, height, width, into), normal(size, size, into // groups, out), of_first=of_inputs)
 
 
-def differentiated(function: Callable[..., jax.Array], *arguments: Any, of_first: bool = True) -> Callable[[], Any]:
+def differentiated(function: Callable[..., jax.Array], *arguments: Any, of_first: bool = True) -> floor.Part:
     """Value of a function, and its gradients for all arguments, or all but the first."""
     cotangent = normal(*jax.eval_shape(function, *arguments).shape)
 
-    @jax.jit
     def call(cotangent: jax.Array, *arguments: Any) -> Any:
         value, vjp = jax.vjp(function, *arguments)
         gradients = vjp(cotangent)
         return value, gradients if of_first else gradients[1:]
 
-    return lambda: call(cotangent, *arguments)
+    return floor.compiled(call, cotangent, *arguments)
 
 
-def attention_part() -> Callable[[], Any]:
+def attention_part() -> floor.Part:
     """Attention to the tokens that are not padding."""
     rows, length = TOKENS[:2]
     mask = jnp.arange(length) < length - jnp.arange(rows)[:, None, None] % 32
     return differentiated(lambda query, key, value: attention(query, key, value, mask), *(normal(*TOKENS) + place for place in range(3)))
 
 
-def batch_norm_part() -> Callable[[], Any]:
+def batch_norm_part() -> floor.Part:
     """Batch normalisation and ReLU."""
     module, inputs = BatchNorm(), normal(*MAP)
     variables = module.init(jax.random.key(0), inputs, train=True)
@@ -177,13 +179,7 @@ def batch_norm_part() -> Callable[[], Any]:
     return differentiated(activated, inputs, variables["params"])
 
 
-def product_part() -> Callable[[], Any]:
-    """One bare product."""
-    square, product = normal(PRODUCT, PRODUCT), jax.jit(jnp.matmul)
-    return lambda: product(square, square)
-
-
-def build(part: str) -> Callable[[], Any]:
+def build(part: str) -> floor.Part:
     """What is timed on jaxkd's side."""
     name, _, kind = part.partition(".")
     if name in STUDENTS:
@@ -192,20 +188,21 @@ def build(part: str) -> Callable[[], Any]:
         return differentiated(lambda x: max_pool(x, 2, 2), normal(*MAP))
     if part == "depthwise":
         return convolution(of_inputs=True, **DEPTHWISE)
-    return {"attention": attention_part, "batch_norm": batch_norm_part, "product": product_part}[part]()
+    return {"attention": attention_part, "batch_norm": batch_norm_part, "product": floor.product, "copy": floor.copy}[part]()
 
 
 def serve() -> None:
-    """Answers as the torch side does: a part and its number of calls in, one JSON line out."""
+    """Answers as the torch side does: a part and its number of calls in, one JSON line out; with 0 calls its work."""
     keep_freed()
     convolve_on_all_cores()
-    built: dict[str, Callable[[], Any]] = {}
+    built: dict[str, floor.Part] = {}
     for line in sys.stdin:
         part, calls = line.split()
         if part not in built:
             built[part] = build(part)
             timed(built[part], 1)
-        print(json.dumps(timed(built[part], int(calls))), flush=True)
+        work = built[part].work._asdict() | {"moved": built[part].moved}
+        print(json.dumps(timed(built[part], int(calls)) if int(calls) else work), flush=True)
 
 
 def check_parameters(theirs: dict[str, int]) -> None:
@@ -225,13 +222,26 @@ def shares(seconds: dict[str, dict[str, dict[str, float]]], name: str, kind: str
 
 def floors(figures: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
     """Multiply-adds of a step, the seconds that they take at the rate of the bare product, and the time of a step as a multiple of it."""
-    rate = PRODUCT**3 / min(figures["product"][kind][side] for side in ("jaxkd", "torch"))
+    rate = floor.SQUARE**3 / min(figures["product"][kind][side] for side in ("jaxkd", "torch"))
     found = {}
     for name in (name for name in STUDENTS if name in figures):
         variables, logits, inputs = traced(name)
         macs = 3 * count_macs(logits, variables, inputs)
         found[name] = {"gmac": macs / 1e9, "floor_s": macs / rate, "jaxkd": figures[name][kind]["jaxkd"] * rate / macs}
         found[name]["torch"] = figures[name][kind]["torch"] * rate / macs
+    return found
+
+
+def least(work: dict[str, dict[str, float]], figures: dict[str, Any], kind: str) -> dict[str, dict[str, float]]:
+    """Work of each part, the least time for it at the rates of product and copy of the faster side, and the time of both sides as multiples of that."""
+    flop, copied = (
+        work[name][unit] / min(figures[name][kind][side] for side in ("jaxkd", "torch")) for name, unit in zip(RATES, floor.Work._fields, strict=True)
+    )
+    found = {}
+    for part, (own, needed, moved) in ((part, values.values()) for part, values in work.items() if part not in RATES):
+        seconds = floor.Work(own, needed).seconds(floor.Rates(flop, copied))
+        shown = {"gflop": own / 1e9, "mb": needed / 1e6, "moved_mb": moved / 1e6, "moved_s": moved / copied, "least_s": seconds}
+        found[part] = shown | {side: figures[part][kind][side] / seconds for side in ("jaxkd", "torch")}
     return found
 
 
@@ -246,17 +256,30 @@ def tables(seconds: dict[str, Any], figures: dict[str, Any]) -> list[Table]:
     if figures["floors"]:
         rows = [[name, *(f"{values[key]:.3g}" for key in ("gmac", "floor_s", "jaxkd", "torch"))] for name, values in figures["floors"].items()]
         found.append(Table("Distance to the floor", ["student", "G multiply-adds a step", "floor s", "jaxkd / floor", "torch / floor"], rows))
+    if figures["work"]:
+        header = [
+            "part",
+            "GFLOP",
+            "MB of arguments and results",
+            "MB that its program moves",
+            "s of these as a copy",
+            "least s",
+            "jaxkd / least",
+            "torch / least",
+        ]
+        rows = [[part, *(f"{value:.3g}" for value in values.values())] for part, values in figures["work"].items()]
+        found.append(Table("Work as XLA counts it, and the least time for it", header, rows))
     return found
 
 
-def measured(settings: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Seconds of each part on each side, one answer a repeat."""
+def measured(settings: argparse.Namespace) -> tuple[dict[str, dict[str, list[dict[str, float]]]], dict[str, dict[str, float]]]:
+    """Seconds of each part on each side, one answer a repeat; the work of each part."""
     ours = [sys.executable, "-m", "benchmarks.student_step", "--peer-python=-", "--serve"]
     shapes = {name: convolutions(name) for name in CONVOLUTIONAL if f"{name}.convolutions" in settings.parts} | {"depthwise": [DEPTHWISE]}
     theirs = [settings.peer_python, "benchmarks/student_step_torch.py", str(settings.threads), json.dumps(shapes)]
     with sides({"jaxkd": ours, "torch": theirs}) as ask:
         check_parameters(ask["torch"]("parameters"))
-        return by_turns(ask, settings.parts, settings.repeats, CALLS)
+        return by_turns(ask, settings.parts, settings.repeats, CALLS), {part: ask["jaxkd"](f"{part} 0") for part in settings.parts}
 
 
 def main() -> None:
@@ -270,7 +293,7 @@ def main() -> None:
         serve()
         return
     use_threads(settings.threads)
-    answers = measured(settings)
+    answers, work = measured(settings)
     kind = "cpu_s" if settings.threads == 1 else "wall_s"
     seconds = {part: {each: compared(answers[part], each) for each in KINDS} for part in settings.parts}
     figures = []
@@ -283,6 +306,7 @@ def main() -> None:
         figures.append(Figure(f"{name} without convolutions, jaxkd / torch", values["rest_ratio"], at_most=REST))
         figures.append(Figure(f"{name} with torch's convolutions, jaxkd / torch", values["exchanged_ratio"], at_most=EXCHANGED))
     details["floors"] = floors(seconds, kind) if "product" in settings.parts else {}
+    details["work"] = least(work, seconds, kind) if set(RATES) <= set(settings.parts) else {}
     blocks = [*tables(seconds, details), Text("On other devices", [ELSEWHERE])]
     peer = peer_versions(settings.peer_python, "torch")
     sys.exit(keep("student_step", __doc__ or "", figures, details, settings.out, blocks=blocks, versions=peer))

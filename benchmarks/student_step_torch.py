@@ -191,6 +191,12 @@ def product(channels_last: bool) -> Callable[[], None]:
     return lambda: (square @ square) is None
 
 
+def copied(_: bool) -> Callable[[], None]:
+    """One bare copy."""
+    source, target = torch.ones(2**28, dtype=torch.uint8), torch.ones(2**28, dtype=torch.uint8)
+    return lambda: target.copy_(source) is None
+
+
 STUDENTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cp_resnet_small": (cp_resnet_small, (64, 1, 94, 64)),
     "cp_resnet": (cp_resnet, (4, 1, 1000, 128)),
@@ -216,6 +222,7 @@ def build(part: str, shapes: dict[str, list[dict[str, int]]]) -> Callable[[bool]
         "batch_norm": differentiated(lambda: nn.Sequential(nn.BatchNorm2d(16), nn.ReLU()), (128, 16, 28, 28)),
         "max_pool": differentiated(lambda: nn.MaxPool2d(2), (128, 16, 28, 28)),
         "product": product,
+        "copy": copied,
     }
     return parts[part]
 
