@@ -137,6 +137,20 @@ class Devices:
             return function
         return jax.shard_map(function, mesh=self.mesh, in_specs=PartitionSpec(DATA_AXIS), out_specs=PartitionSpec(DATA_AXIS))
 
+    def between_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function inside a step, given the name of an axis over which rows are split under jit too, where there are several devices.
+
+        What XLA splits by itself it may send as matrices of pairs of rows; with the axis, what crosses is what the function gathers and sums.
+
+        Args:
+          function: f(whole, rows, *, axis_name), of a pytree that every device has whole and one of arrays with a leading axis of rows, to what is equal on
+            all devices.
+        """
+        if self.mode == "pmap" or self.mesh.size == 1:
+            return function
+        bound, specs = functools.partial(function, axis_name=DATA_AXIS), (PartitionSpec(), PartitionSpec(DATA_AXIS))
+        return jax.shard_map(bound, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+
     def compile(self, step: Callable[..., Any], *, updates: Any = None) -> Callable[..., Any]:
         """Compiles `step(state, batch, *, axis_name)` to `f(state, batch)`.
 

@@ -24,7 +24,7 @@ class _Projected(nn.Module):
 def _method(loss: Callable[..., jax.Array], config: Any, context: Context) -> Method:
     def terms(outputs: StudentOutputs, projected: Array, batch: Batch, axis_name: str | None) -> dict[str, Array]:
         label = label_loss(context.task, outputs.logits, batch, axis_name)
-        options = {"classes": jnp.argmax(batch.labels, axis=-1)} if loss is losses.crd_in_batch else {"group_size": config.distance.group_size}
+        options = {"classes": jnp.argmax(batch.labels, axis=-1)} if loss is losses.crd_in_batch else {"group_size": config.distance.group_size or None}
         apart = loss(projected, batch.embedding.mean(axis=1), where=batch.where, axis_name=axis_name, **options)
         return {"loss": label + apart, "label_loss": label, "distance": apart}
 

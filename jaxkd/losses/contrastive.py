@@ -10,9 +10,11 @@ import numpy as np
 
 from jaxkd.errors import ConfigError
 from jaxkd.losses.features import unit_rows
-from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.losses.reduce import all_rows, diagonal, masked_mean, own_rows, row_mask, to_compute_dtype
 from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
+
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def _directions(student_projection: Array, teacher_projection: Array, where: Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -55,16 +57,19 @@ def crd_in_batch(
     """
     student, teacher, mask = _directions(student_projection, teacher_projection, where)
     classes = None if classes is None else jnp.asarray(classes)
-    if axis_name is not None:
-        student, teacher, mask, classes = jax.lax.all_gather((student, teacher, mask, classes), axis_name, tiled=True)
-    itself = jnp.eye(len(mask), dtype=bool)
-    negatives = mask[None, :] if classes is None else mask[None, :] & (classes[:, None] != classes[None, :])
-    scores = jnp.matmul(student, teacher.T, precision=jax.lax.Precision.HIGHEST) / temperature
+    all_students, all_teachers, all_masks, all_classes = all_rows((student, teacher, mask, classes), axis_name)
+    itself = diagonal(len(mask), axis_name)
+    negatives = all_masks[None, :] if classes is None else all_masks[None, :] & (classes[:, None] != all_classes[None, :])
+    scores = _matmul(student, all_teachers.T) / temperature
+
+    def of_teachers() -> jax.Array:
+        return scores.T if axis_name is None else _matmul(teacher, all_students.T) / temperature
 
     def log_denominators(anchored: jax.Array) -> jax.Array:
         return jax.nn.logsumexp(jnp.where(itself | negatives, anchored, -jnp.inf), axis=1)
 
-    return masked_mean((log_denominators(scores) + log_denominators(scores.T)) / 2 - jnp.diagonal(scores), mask)
+    log_both = log_denominators(scores) + log_denominators(of_teachers())
+    return masked_mean(log_both / 2 - jnp.diagonal(own_rows(scores, len(mask), axis_name, axis=1)), mask, axis_name=axis_name)
 
 
 _WHOLE_BANK = 16  # times the rows chosen for an anchor: up to there a product with the whole bank is faster than copying rows, and smaller
@@ -157,7 +162,7 @@ def sample_negatives(key: Array, groups: ClassGroups, index: Array, count: int) 
 def _scores(anchors: jax.Array, bank: jax.Array, chosen: jax.Array) -> jax.Array:
     """Dot products of each anchor [B, d] with the rows of the bank chosen for it [B, m]; those with the whole bank where that is cheaper."""
     if len(bank) <= _WHOLE_BANK * chosen.shape[1]:
-        return jnp.take_along_axis(jnp.matmul(anchors, bank.T, precision=jax.lax.Precision.HIGHEST), chosen, axis=1)
+        return jnp.take_along_axis(_matmul(anchors, bank.T), chosen, axis=1)
     return jnp.einsum("bd,bmd->bm", anchors, bank[chosen], precision=jax.lax.Precision.HIGHEST)
 
 
@@ -226,8 +231,7 @@ def crd_loss(
 
     student_loss, student_z = contrast(student, memory.teacher, memory.student_z)
     teacher_loss, teacher_z = contrast(teacher, memory.student, memory.teacher_z)
-    if axis_name is not None:
-        student, teacher, index, mask = jax.lax.all_gather((student, teacher, index, mask), axis_name, tiled=True)
+    student, teacher, index, mask = all_rows((student, teacher, index, mask), axis_name)
     place = jnp.where(mask, index, rows)
     repeated = jnp.any(jnp.tril(place[:, None] == place[None, :], k=-1), axis=1)
     place = jnp.where(repeated, rows, place)

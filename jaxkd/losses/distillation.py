@@ -7,7 +7,7 @@ from jaxkd.errors import ConfigError, require_temperature
 from jaxkd.losses.deviations import deviations, unit_deviations
 from jaxkd.losses.features import l2
 from jaxkd.losses.groups import mean_over_groups
-from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.losses.reduce import masked_mean, row_mask, summed, to_compute_dtype
 from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
 
@@ -45,10 +45,10 @@ def _divergence(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
 
 
-def _correlation(x: jax.Array, y: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Pearson's correlation of the rows of x and y [..., n]; 0 where either is constant."""
-    x, y = unit_deviations(jnp.stack([x, y]), where)
-    return jnp.sum(x * y, axis=-1)
+def _correlation(x: jax.Array, y: jax.Array, where: jax.Array | None = None, axis_name: str | None = None) -> jax.Array:
+    """Pearson's correlation of the rows of x and y [..., n], whose entries may be split over a mapped axis; 0 where either is constant."""
+    x, y = unit_deviations(jnp.stack([x, y]), where, axis_name)
+    return summed(jnp.sum(x * y, axis=-1), axis_name)
 
 
 def softmax_cross_entropy(
@@ -190,7 +190,7 @@ def dist(
       intra_weight: weight of the term across rows (the paper's gamma).
       temperature: softens both sides.
       where: True for the rows that count, bool [B].
-      axis_name: mapped axis over which the batch is split; rows are gathered over it.
+      axis_name: mapped axis over which the batch is split.
       gather: "global", or "local" for the correlation across the rows of each device in place of the global batch, another objective.
 
     Returns:
@@ -201,10 +201,10 @@ def dist(
     """
     logits, teacher_logits, mask = _prepare(logits, teacher_logits, where)
 
-    def batch_loss(p: jax.Array, q: jax.Array, weights: jax.Array) -> jax.Array:
+    def batch_loss(p: jax.Array, q: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
         rows = weights > 0
-        across_classes, across_rows = _correlation(p, q), _correlation(p.T, q.T, rows)
-        return inter_weight * (1 - masked_mean(across_classes, rows)) + intra_weight * (1 - jnp.mean(across_rows))
+        across_classes, across_rows = _correlation(p, q), _correlation(p.T, q.T, rows, axis_name)
+        return inter_weight * (1 - masked_mean(across_classes, rows, axis_name=axis_name)) + intra_weight * (1 - jnp.mean(across_rows))
 
     probabilities = jax.nn.softmax(logits / temperature), jax.nn.softmax(teacher_logits / temperature)
     return temperature**2 * mean_over_groups(batch_loss, *probabilities, min_rows=1, group_size=None, where=mask, axis_name=axis_name, gather=gather)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError
-from jaxkd.losses.reduce import masked_mean, row_mask, to_compute_dtype
+from jaxkd.losses.reduce import masked_mean, row_mask, summed, to_compute_dtype
 from jaxkd.types import Array
 
 
@@ -56,12 +56,13 @@ def fitnet(adapted_features: Array, embedding: Array, *, where: Array | None = N
     return l2(adapted_features, embedding, where=where, axis_name=axis_name)
 
 
-def unit_rows(x: Array) -> jax.Array:
-    """Divides x [..., D] by the L2 norm of its last axis; a zero vector stays zero, with zero gradient."""
+def unit_rows(x: Array, axis_name: str | None = None) -> jax.Array:
+    """Divides x [..., D] by the L2 norm of its last axis, which may be split over a mapped axis; a zero vector stays zero, with zero gradient."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    largest = largest if axis_name is None else jax.lax.pmax(largest, axis_name)
     nonzero = largest > 0
     x = jnp.where(nonzero, x / jnp.where(nonzero, largest, 1), 0)
-    squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    squared = summed(jnp.sum(jnp.square(x), axis=-1, keepdims=True), axis_name)
     return x * jax.lax.rsqrt(jnp.where(nonzero, squared, 1))
 
 

@@ -1,19 +1,24 @@
 """Distance groups: the global batch cut into runs of rows within which a batch-coupled loss is computed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxkd.errors import ConfigError, unknown_name
-from jaxkd.losses.reduce import all_rows, row_mask, to_compute_dtype
+from jaxkd.losses.reduce import all_rows, first_row, row_mask, summed, to_compute_dtype
 from jaxkd.types import Array
 
 GATHERS = ("global", "local")
 
+GroupLoss = Callable[[jax.Array, jax.Array, jax.Array, str | None], jax.Array]
+"""(x [m, p], y [m, q], weights [m] of 0 and 1, axis_name) -> scalar: the loss of one group, all of whose rows are here, or of which this replica of the mapped
+axis has m. It is then equal on all replicas, and nothing that crosses the axis grows faster than the rows."""
+
 
 def mean_over_groups(
-    group_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    group_loss: GroupLoss,
     features: Array,
     embedding: Array,
     *,
@@ -22,7 +27,7 @@ def mean_over_groups(
     where: Array | None,
     axis_name: str | None,
     gather: str = "global",
-    split_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
+    split: bool = True,
 ) -> jax.Array:
     """Applies a loss per group and frame: mean over frames, groups weighted by their rows.
 
@@ -30,17 +35,17 @@ def mean_over_groups(
     `min_rows` rows left is left out. With no group left the result is 0 with zero gradient.
 
     Args:
-      group_loss: (x [n, p], y [n, q], weights [n] of 0 and 1) -> scalar.
+      group_loss: of the rows of a group.
       features: [B, T, p] or [B, p].
       embedding: [B, T, q] or [B, q], the same B and T.
       min_rows: fewest rows for which the loss is defined.
       group_size: rows a group; None = the whole global batch is one group.
       where: True for the rows that count, bool [B].
       axis_name: mapped axis over which the batch is split.
-      gather: "global": rows are gathered over the axis, in its order. "local", another objective: groups are runs of rows of one replica (with
-        group_size None all of them), and no row crosses the axis. Without a mapped axis the two are one.
-      split_loss: the same as `group_loss` from the rows of this replica alone, equal on all replicas, or None: taken in its place where the
-        batch is split and is one group.
+      gather: "global": groups are runs of the rows of all replicas, in the order of the axis; they are gathered where a group has rows of several. "local",
+        another objective: groups are runs of rows of one replica (with group_size None all of them), and no row crosses the axis. Without a mapped
+        axis the two are one.
+      split: whether `group_loss` is given the rows of this replica alone where the split batch is one group, and not all of them.
 
     Returns:
       A scalar, float32 (float64 for float64 inputs).
@@ -62,15 +67,32 @@ def mean_over_groups(
         raise ConfigError(f"group_size is {group_size}: this distance needs at least {min_rows} rows a group.")
     mask = row_mask(where, features)
     rows = (jnp.where(mask, features, 0), jnp.where(mask, embedding, 0), mask[:, 0, 0].astype(features.dtype))
-    if split_loss is not None and axis_name is not None and (group_size is None or group_size >= len(features) * jax.lax.axis_size(axis_name)):
-        loss = jnp.mean(jax.vmap(split_loss, in_axes=(1, 1, None))(*rows))
-        return jnp.where(jax.lax.psum(jnp.sum(rows[2]), axis_name) >= min_rows, loss, 0)
-    if gather == "global":
-        rows = all_rows(rows, axis_name)
-    total, count = _sum_over_groups(group_loss, rows, min_rows, group_size)
-    if gather == "local" and axis_name is not None:
-        total, count = jax.lax.psum((total, count), axis_name)
+    own = len(features)
+
+    def sum_over_groups(rows: tuple[jax.Array, jax.Array, jax.Array], size: int | None) -> tuple[jax.Array, jax.Array]:
+        return _sum_over_groups(lambda x, y, weights: group_loss(x, y, weights, None), rows, min_rows, size)
+
+    if axis_name is None or gather == "local" or (group_size is not None and own % group_size == 0):
+        total, count = summed(sum_over_groups(rows, group_size), axis_name)
+    elif split and (group_size is None or group_size >= own * jax.lax.axis_size(axis_name)):
+        loss = jnp.mean(jax.vmap(lambda x, y, weights: group_loss(x, y, weights, axis_name), in_axes=(1, 1, None))(*rows))
+        return jnp.where(summed(jnp.sum(rows[2]), axis_name) >= min_rows, loss, 0)
+    elif group_size is not None and group_size % own == 0:
+        total, count = sum_over_groups(_own_group(rows, group_size, axis_name), None)
+        share = jnp.sum(rows[2]) / jnp.maximum(count, 1)
+        total, count = summed((total * share, count * share), axis_name)
+    else:
+        total, count = sum_over_groups(all_rows(rows, axis_name), group_size)
     return total / jnp.maximum(count, 1)
+
+
+def _own_group(rows: Any, size: int, axis_name: str) -> Any:
+    """All rows of the group of `size` to which the rows of this replica belong; those beyond the end of the batch count for nothing."""
+    own = len(jax.tree.leaves(rows)[0])
+    everyone = all_rows(rows, axis_name)
+    beyond = -own * jax.lax.axis_size(axis_name) % size
+    first = first_row(own, axis_name) // size * size
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(jnp.pad(x, [(0, beyond)] + [(0, 0)] * (x.ndim - 1)), first, size), everyone)
 
 
 def _sum_over_groups(

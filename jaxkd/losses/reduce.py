@@ -45,6 +45,21 @@ def all_rows(x: Any, axis_name: str | None) -> Any:
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
+def own_rows(x: Any, rows: int, axis_name: str | None, *, axis: int = 0) -> Any:
+    """The part of this replica, `rows` long, of an axis of rows of all replicas, of an array or of each of a pytree; as it is without a mapped axis."""
+    return x if axis_name is None else jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, first_row(rows, axis_name), rows, axis), x)
+
+
+def summed(x: Any, axis_name: str | None) -> Any:
+    """The sum over all replicas; as it is without a mapped axis."""
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
 def first_row(rows: int, axis_name: str | None) -> jax.Array | int:
     """Where the rows of this replica begin in the global batch."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+
+
+def diagonal(rows: int, axis_name: str | None) -> jax.Array:
+    """True where a row of this replica meets itself among those of all replicas, bool [m, n]."""
+    return own_rows(jnp.eye(rows if axis_name is None else rows * jax.lax.axis_size(axis_name), dtype=bool), rows, axis_name)

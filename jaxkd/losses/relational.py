@@ -10,7 +10,7 @@ import optax
 from jaxkd.losses.deviations import deviations, scaled
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.groups import mean_over_groups
-from jaxkd.losses.reduce import masked_mean
+from jaxkd.losses.reduce import all_rows, masked_mean, own_rows, summed
 from jaxkd.types import Array
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -49,7 +49,8 @@ def _cosines(side: _Side, anchor: _Side) -> jax.Array:
     return products * anchor.inverse[:, None] * anchor.inverse[None, :]
 
 
-def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, *, distance_weight: float, angle_weight: float) -> jax.Array:
+def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None, *, distance_weight: float, angle_weight: float) -> jax.Array:
+    x, y, weights, own = *all_rows((x, y, weights), axis_name), len(weights)
     student, teacher = _side(x, weights), _side(y, weights)
     count = jnp.maximum(jnp.sum(weights), 1)
     by_distance = jnp.sum(optax.losses.huber_loss(_relative_distances(student), _relative_distances(teacher))) / count**2
@@ -57,13 +58,10 @@ def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, *, distance_weight: flo
     def by_anchor(anchors: tuple[_Side, _Side]) -> jax.Array:
         return jnp.sum(optax.losses.huber_loss(_cosines(student, anchors[0]), _cosines(teacher, anchors[1])))
 
-    rows = len(weights)
-    at_once = _ENTRIES_AT_ONCE // rows**2
-    if at_once >= rows:
-        by_angle = jax.vmap(by_anchor)((student, teacher))
-    else:
-        by_angle = jax.lax.map(jax.checkpoint(by_anchor), (student, teacher), batch_size=max(1, at_once))
-    angles = jnp.sum(by_angle) / count**3
+    anchors = own_rows((student, teacher), own, axis_name)
+    at_once = _ENTRIES_AT_ONCE // len(weights) ** 2
+    by_angle = jax.vmap(by_anchor)(anchors) if at_once >= own else jax.lax.map(jax.checkpoint(by_anchor), anchors, batch_size=max(1, at_once))
+    angles = summed(jnp.sum(by_angle), axis_name) / count**3
     return distance_weight * by_distance + angle_weight * angles
 
 
@@ -109,17 +107,17 @@ def rkd(
     return mean_over_groups(loss, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
-def _pkt(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
-    pairs = weights[:, None] * weights[None, :]
+def _pkt(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
+    pairs = weights[:, None] * all_rows(weights, axis_name)[None, :]
 
     def neighbours(rows: jax.Array) -> jax.Array:
         rows = unit_rows(rows)
-        similarity = (_matmul(rows, rows.T) + 1) / 2 * pairs
+        similarity = (_matmul(rows, all_rows(rows, axis_name).T) + 1) / 2 * pairs
         total = jnp.sum(similarity, axis=1, keepdims=True)
         return similarity / jnp.where(total > 0, total, 1)
 
     student, teacher = neighbours(x), neighbours(y)
-    return masked_mean(teacher * (jnp.log(teacher + _PKT_EPS) - jnp.log(student + _PKT_EPS)), pairs > 0)
+    return masked_mean(teacher * (jnp.log(teacher + _PKT_EPS) - jnp.log(student + _PKT_EPS)), pairs > 0, axis_name=axis_name)
 
 
 @functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
@@ -148,12 +146,13 @@ def pkt(
     return mean_over_groups(_pkt, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
-def _similarity_preserving(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+def _similarity_preserving(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
     def similarities(rows: jax.Array) -> jax.Array:
-        rows = scaled(rows)
-        return unit_rows(_matmul(rows, rows.T))
+        everyone = scaled(all_rows(rows, axis_name))
+        return unit_rows(_matmul(own_rows(everyone, len(rows), axis_name), everyone.T))
 
-    return masked_mean(jnp.square(similarities(x) - similarities(y)), weights[:, None] * weights[None, :] > 0)
+    pairs = weights[:, None] * all_rows(weights, axis_name)[None, :]
+    return masked_mean(jnp.square(similarities(x) - similarities(y)), pairs > 0, axis_name=axis_name)
 
 
 @functools.partial(jax.jit, static_argnames=("group_size", "axis_name", "gather"))
@@ -179,7 +178,8 @@ def similarity_preserving(
     return mean_over_groups(_similarity_preserving, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
 
 
-def _cka(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+def _cka(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
+    x, y, weights = all_rows((x, y, weights), axis_name)
     x, y = (scaled(deviations(side.T, weights > 0).T) for side in (x, y))
 
     def squared_norm(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from jaxkd.losses.correlation import correlation
 from jaxkd.losses.deviations import deviations, scaled
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.groups import mean_over_groups
-from jaxkd.losses.reduce import row_mask, to_compute_dtype
+from jaxkd.losses.reduce import all_rows, own_rows, row_mask, summed, to_compute_dtype
 from jaxkd.types import Array
 
 EAST_EPS = (1e-12, 1e-9)
@@ -90,7 +90,7 @@ def distance_correlation_loss(
         that of one device.
       rows: what each device computes of the global loss where the batch is split and is one group: "gathered", all rows of the [n, n] matrices of
         pairs, or "own", its own, n / devices: the same loss and gradient for less time and memory, for batches so large that the matrices count.
-        Smaller groups are always gathered.
+        Of smaller groups it computes those that its rows belong to, or all.
 
     Returns:
       A scalar, float32 (float64 for float64 inputs); 0 with zero gradient when no group has rows enough.
@@ -103,7 +103,7 @@ def distance_correlation_loss(
     if rows == "own" and gather == "local":
         raise ConfigError("rows is 'own', a way to compute the global loss, but gather is 'local': leave one of them at its default.")
 
-    def loss(x: jax.Array, y: jax.Array, weights: jax.Array, *, axis_name: str | None = None) -> jax.Array:
+    def loss(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
         return 1 - correlation(x, y, weights, bias_corrected=bias_corrected, eps=eps, axis_name=axis_name)
 
     return mean_over_groups(
@@ -115,7 +115,7 @@ def distance_correlation_loss(
         where=where,
         axis_name=axis_name,
         gather=gather,
-        split_loss=functools.partial(loss, axis_name=axis_name) if rows == "own" else None,
+        split=rows == "own",
     )
 
 
@@ -153,16 +153,20 @@ def cosine_distance_correlation_loss(
     """
     min_rows = fewest_rows(bias_corrected)
 
-    def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+    def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
+        all_weights = all_rows(weights, axis_name)
+
         def centred(side: jax.Array) -> jax.Array:
-            points = deviations(side.T, weights > 0).T
+            points = deviations(all_rows(side, axis_name).T, all_weights > 0).T
             points = scaled(points) if eps is None else points
-            return centre(_matmul(points, points.T), weights, weights, bias_corrected)
+            products = _matmul(own_rows(points, len(weights), axis_name), points.T)
+            return centre(products, weights, all_weights, bias_corrected, axis_name)
 
         a, b = centred(x), centred(y)
-        covariance, *variances = (jnp.sum(u * v) / pairs(jnp.sum(weights), bias_corrected) for u, v in ((a, b), (a, a), (b, b)))
+        sums = summed([jnp.sum(u * v) for u, v in ((a, b), (a, a), (b, b))], axis_name)
+        covariance, *variances = (total / pairs(jnp.sum(all_weights), bias_corrected) for total in sums)
         square = variances[0] * variances[1] + (0 if eps is None else eps[1])
-        defined = (jnp.sum(weights) >= min_rows) & (square > 0)
+        defined = (jnp.sum(all_weights) >= min_rows) & (square > 0)
         return 1 - jnp.where(defined, covariance * jax.lax.rsqrt(jnp.where(defined, square, 1)), 0)
 
     return mean_over_groups(group_loss, features, embedding, min_rows=min_rows, group_size=group_size, where=where, axis_name=axis_name, gather=gather)
@@ -201,10 +205,11 @@ def cosine_distance_difference(
     if difference not in DIFFERENCES:
         raise unknown_name("difference", difference, DIFFERENCES)
 
-    def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+    def group_loss(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
         x, y = unit_rows(x), unit_rows(y)
-        apart = (_matmul(x, x.T) - _matmul(y, y.T)) * weights[:, None] * weights[None, :]
+        all_x, all_y, all_weights = all_rows((x, y, weights), axis_name)
+        apart = (_matmul(x, all_x.T) - _matmul(y, all_y.T)) * weights[:, None] * all_weights[None, :]
         apart = jnp.abs(apart) if difference == "absolute" else jnp.square(apart)
-        return jnp.sum(apart) / jnp.maximum(jnp.sum(weights), 1) ** 2
+        return summed(jnp.sum(apart), axis_name) / jnp.maximum(jnp.sum(all_weights), 1) ** 2
 
     return mean_over_groups(group_loss, features, embedding, min_rows=2, group_size=group_size, where=where, axis_name=axis_name, gather=gather)

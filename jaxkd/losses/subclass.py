@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxkd.losses.deviations import unit_deviations
 from jaxkd.losses.groups import mean_over_groups
-from jaxkd.losses.reduce import masked_mean
+from jaxkd.losses.reduce import all_rows, diagonal, masked_mean
 from jaxkd.losses.tempered import jit_tempered
 from jaxkd.types import Array
 
@@ -34,12 +34,12 @@ def subclass_auxiliary(
       ConfigError: a temperature that is not finite and above 0.
     """
 
-    def batch_loss(x: jax.Array, _: jax.Array, weights: jax.Array) -> jax.Array:
-        rows = weights > 0
+    def batch_loss(x: jax.Array, _: jax.Array, weights: jax.Array, axis_name: str | None) -> jax.Array:
         directions = unit_deviations(x)
-        similarity = (jnp.matmul(directions, directions.T, precision=jax.lax.Precision.HIGHEST) - 1) / temperature
-        counted = rows | jnp.eye(len(rows), dtype=bool)  # a row left out sees itself alone, which keeps its gradient finite
+        all_directions, all_weights = all_rows((directions, weights), axis_name)
+        similarity = (jnp.matmul(directions, all_directions.T, precision=jax.lax.Precision.HIGHEST) - 1) / temperature
+        counted = (all_weights > 0) | diagonal(len(weights), axis_name)  # a row left out sees itself alone, which keeps its gradient finite
         spread = jax.nn.logsumexp(jnp.where(counted, similarity, -jnp.inf), axis=1)
-        return masked_mean(spread - jnp.log(jnp.maximum(jnp.sum(weights), 1)), rows)
+        return masked_mean(spread - jnp.log(jnp.maximum(jnp.sum(all_weights), 1)), weights > 0, axis_name=axis_name)
 
     return mean_over_groups(batch_loss, logits, logits, min_rows=1, group_size=None, where=where, axis_name=axis_name, gather=gather)

@@ -74,7 +74,7 @@ def distance(config: Any, adapted: tuple[Array, ...], embedding: Array, where: A
       adapted: from `adapt`, [B, T_k, C_k] each.
       embedding: target, [B, T', D].
       where: rows that count, bool [B].
-      axis_name: the pmap axis, or None.
+      axis_name: mapped axis over which the batch is split, or None.
       widths: of the targets that stand side by side in `embedding`, where each has its own distance, or ().
 
     Returns:
@@ -99,5 +99,6 @@ def _of_stage(config: Any, stage: Stage, features: Array, embedding: Array, wher
     if settings.name == "cosine_distance_difference":
         return lib.cosine_distance_difference(features, embedding, difference=settings.difference, **of_groups)
     eps = lib.EAST_EPS if settings.absolute_eps else None
-    own = {"rows": settings.rows} if settings.name == "distance_correlation" else {}
+    # pmap alone leaves a choice: under jit each device computes its own rows of every matrix of pairs.
+    own = {"rows": settings.rows if config.parallel.mode == "pmap" else "own"} if settings.name == "distance_correlation" else {}
     return _CORRELATIONS[settings.name](features, embedding, bias_corrected=settings.bias_corrected, eps=eps, **own, **of_groups)

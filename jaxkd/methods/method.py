@@ -43,8 +43,9 @@ class Method:
     """A way to train a student.
 
     Attributes:
-      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged. With
-        `initial_memory` it also takes `memory=` and a random `key=`, and returns (terms, memory).
+      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged. It sees the rows of one
+        of several devices, under jit as under pmap, and sums or gathers over the mapped axis what must be of all, so that terms are equal on all devices;
+        with one device `axis_name` may be None. With `initial_memory` it also takes `memory=` and a random `key=`, and returns (terms, memory).
       needs: what the batch must carry of the teacher, names of `jaxkd.types.TeacherSide`; with any of them unlabelled rows take part.
       auxiliary: module of the parts that are trained beside the student and dropped at export, or None. Its
         `__call__(outputs: StudentOutputs, batch: Batch)` returns what `losses` takes; a submodule named in `teacher_side`

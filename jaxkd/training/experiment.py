@@ -175,7 +175,7 @@ def assemble(config: Any, prepared: Prepared, *, network: Any = None, pretrained
     method = dataclasses.replace(method, warning=method.warning or frames_warning(config, student, example))
     experiment = experiment._replace(method=method)
     step = train_step if settings.steps_per_dispatch == 1 else functools.partial(train_steps, unroll=jax.default_backend() == "cpu")
-    in_step = experiment._replace(transform=devices.by_rows(experiment.transform), gather=devices.gather_parameters)
+    in_step = experiment.on(devices)
     return Assembly(
         experiment,
         devices,

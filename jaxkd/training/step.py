@@ -12,7 +12,7 @@ from jaxkd.data.loader import TrainBatch
 from jaxkd.data.transforms import mixup
 from jaxkd.losses import distance_correlation_loss
 from jaxkd.methods.method import Method
-from jaxkd.parallel import row_keys
+from jaxkd.parallel import Devices, row_keys
 from jaxkd.training.state import TrainState, stream_key
 from jaxkd.types import Array, Batch, StudentOutputs
 
@@ -40,6 +40,7 @@ class Experiment(NamedTuple):
       mixup_mask: "and" or "or".
       seed: of all randomness in the step.
       gather: from the parameters as they lie between steps to whole ones.
+      between_rows: makes of f(whole, rows, *, axis_name) one that knows the devices over which the rows are split, see `jaxkd.parallel.Devices`.
     """
 
     student: Any
@@ -50,6 +51,11 @@ class Experiment(NamedTuple):
     mixup_mask: str
     seed: int
     gather: Callable[[Any], Any] = lambda params: params
+    between_rows: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+
+    def on(self, devices: Devices) -> "Experiment":
+        """The same parts inside a step on these devices."""
+        return self._replace(transform=devices.by_rows(self.transform), gather=devices.gather_parameters, between_rows=devices.between_rows)
 
     def student_alone(self) -> Any:
         """The student as one device runs it."""
@@ -87,7 +93,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: TrainBatch, *, 
         variables = {"params": params["student"], "batch_stats": state.batch_stats}
         dropout = jax.random.fold_in(stream_key(experiment.seed, "dropout"), state.step)
         outputs, mutated = experiment.student.apply(variables, rows.inputs, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
-        terms, memory = _terms(method, params, outputs, rows, state.memory, method_key, axis_name)
+        terms, memory = _terms(experiment, params, outputs, rows, state.memory, method_key, axis_name)
         return terms["loss"], (terms, mutated.get("batch_stats", {}), memory)
 
     gradients, (terms, batch_stats, memory) = jax.grad(loss, has_aux=True)(experiment.gather(state.params))
@@ -124,17 +130,24 @@ def train_steps(
 
 
 def _terms(
-    method: Method, params: dict[str, Any], outputs: StudentOutputs, rows: Batch, memory: Any, key: jax.Array, axis_name: str | None
+    experiment: Experiment, params: dict[str, Any], outputs: StudentOutputs, rows: Batch, memory: Any, key: jax.Array, axis_name: str | None
 ) -> tuple[dict[str, jax.Array], Any]:
     """The method's terms and its memory afterwards."""
-    auxiliary = _auxiliary(method, params, outputs, rows)
-    if method.initial_memory is None:
-        return method.losses(outputs, auxiliary, rows, axis_name), None
-    return method.losses(outputs, auxiliary, rows, axis_name, memory=memory, key=key)
+    method = experiment.method
+
+    def losses(whole: tuple[Any, Any, jax.Array], of_rows: tuple[StudentOutputs, Batch], *, axis_name: str | None) -> tuple[dict[str, jax.Array], Any]:
+        (auxiliary_params, memory, key), (outputs, rows) = whole, of_rows
+        auxiliary = _auxiliary(method, auxiliary_params, outputs, rows)
+        if method.initial_memory is None:
+            return method.losses(outputs, auxiliary, rows, axis_name), None
+        return method.losses(outputs, auxiliary, rows, axis_name, memory=memory, key=key)
+
+    over_devices = experiment.between_rows(functools.partial(losses, axis_name=axis_name))
+    return over_devices((params.get("auxiliary"), memory, key), (outputs, rows))
 
 
-def _auxiliary(method: Method, params: dict[str, Any], outputs: StudentOutputs, rows: Batch) -> Any:
-    return None if method.auxiliary is None else method.auxiliary.apply({"params": params["auxiliary"]}, outputs, rows)
+def _auxiliary(method: Method, params: Any, outputs: StudentOutputs, rows: Batch) -> Any:
+    return None if method.auxiliary is None else method.auxiliary.apply({"params": params}, outputs, rows)
 
 
 def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_name: str | None = None) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -149,10 +162,10 @@ def eval_step(experiment: Experiment, state: TrainState, batch: Batch, *, axis_n
     logits = method.label_logits(outputs.logits)
     if axis_name is not None:
         logits = jax.lax.all_gather(logits, axis_name, tiled=True)
-    terms, _ = _terms(method, params, outputs, rows, state.memory, stream_key(experiment.seed, "method"), axis_name)
+    terms, _ = _terms(experiment, params, outputs, rows, state.memory, stream_key(experiment.seed, "method"), axis_name)
     targets = {} if rows.embedding is None else {"raw": rows.embedding}
     if method.compact is not None:
-        targets["compact"] = method.compact(_auxiliary(method, params, outputs, rows))
+        targets["compact"] = method.compact(_auxiliary(method, params["auxiliary"], outputs, rows))
     return logits, terms | {f"distance_correlation_{name}": _shared(outputs.features, target, rows.where, axis_name) for name, target in targets.items()}
 
 

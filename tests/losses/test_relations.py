@@ -53,15 +53,26 @@ def test_gram_matrices_in_place_of_distances_are_kernel_alignment_and_take_the_c
     assert expected > 0.99
 
 
+@pytest.mark.parametrize("group_size", [4, 6, 8])
 @pytest.mark.parametrize("loss", [distance_correlation_loss, cosine_distance_correlation_loss, cosine_distance_difference])
-def test_every_relation_has_groups_on_the_global_batch(loss):
-    """Groups of 6 straddle the parts of 4 rows that each device holds; one row of the second group is left out."""
+def test_every_relation_has_groups_on_the_global_batch(loss, group_size):
+    """Each device has 4 rows: groups of 4 are those of one, groups of 6 straddle them, groups of 8 are of two, but for the last. A row is left out."""
     rng = np.random.default_rng(11)
     z, e, where = rng.standard_normal((12, 1, 3)), rng.standard_normal((12, 1, 6)), np.arange(12) != 7
-    expected = (6 * loss(z[:6], e[:6]) + 5 * loss(z[6:][where[6:]], e[6:][where[6:]])) / 11
+
+    def by_groups(z):
+        groups = [np.arange(first, min(first + group_size, 12)) for first in range(0, 12, group_size)]
+        counted = [rows[where[rows]] for rows in groups if where[rows].sum() >= 2]
+        return sum(len(rows) * loss(z[rows], e[rows]) for rows in counted) / sum(map(len, counted))
+
+    def of_device(z, e, rows):
+        return jax.value_and_grad(loss)(z, e, group_size=group_size, where=rows, axis_name="devices")
+
+    expected, gradient = jax.jit(jax.value_and_grad(by_groups))(z.astype(np.float32))
     parts = z.reshape(3, 4, 1, 3), e.reshape(3, 4, 1, 6), where.reshape(3, 4)
-    values = jax.jit(jax.vmap(lambda a, b, rows: loss(a, b, group_size=6, where=rows, axis_name="devices"), axis_name="devices"))(*parts)
+    values, gradients = jax.jit(jax.vmap(of_device, axis_name="devices"))(*parts)
     np.testing.assert_allclose(values, np.full(3, expected), rtol=1e-5)
+    np.testing.assert_allclose(gradients.reshape(12, 1, 3) / 3, gradient, rtol=1e-4, atol=1e-6)
 
 
 @both_statistics

@@ -77,18 +77,22 @@ def test_groups_of_rows_reach_the_statistic():
 
 
 def test_gather_and_rows_reach_the_statistic():
-    """On two devices: local is the mean of the halves, and with own rows no device makes the matrix of all pairs."""
+    """On two devices: local is the mean of the halves, and with own rows, as always under jit, no device makes the matrix of all pairs."""
     z, e = _random(30, 8, 1, 3), _random(31, 8, 1, DIM)
     halves = z.reshape(2, 4, 1, 3), e.reshape(2, 4, 1, DIM)
 
-    def on_devices(**overrides):
-        return lambda features, embedding: distance(_config(**overrides), (features,), embedding, None, "data")
+    def on_devices(mode="pmap", **overrides):
+        config = ml_collections.ConfigDict(_config(**overrides))
+        config.parallel.mode = mode
+        return lambda features, embedding: distance(config, (features,), embedding, None, "data")
 
     expected = np.mean([1 - dcor.distance_correlation_sqr(z[rows, 0], e[rows, 0]) for rows in (slice(0, 4), slice(4, 8))])
     np.testing.assert_allclose(jax.vmap(on_devices(gather="local"), axis_name="data")(*halves), np.full(2, expected), rtol=1e-5)
-    traced = {rows: str(jax.make_jaxpr(on_devices(rows=rows), axis_env=[("data", 2)])(z[:4], e[:4])) for rows in ("own", "gathered")}
-    assert "8,8]" in traced["gathered"]
-    assert "8,8]" not in traced["own"]
+    own, gathered, under_jit = (
+        str(jax.make_jaxpr(on_devices(**options), axis_env=[("data", 2)])(z[:4], e[:4])) for options in ({"rows": "own"}, {}, {"mode": "jit"})
+    )
+    assert "8,8]" in gathered
+    assert "8,8]" not in own + under_jit
 
 
 def test_vectors_of_the_specification():
