@@ -1,4 +1,4 @@
-"""Writes loss terms, gradients and batch statistics of one step of each method on some of the devices of its job; test_parallel.py runs it."""
+"""Writes loss terms, gradients, batch statistics and memory of one step of each method on some of the devices of its job; test_parallel.py runs it."""
 
 import dataclasses
 import functools
@@ -94,14 +94,12 @@ def _step(assembly: Assembly, each: int) -> dict[str, np.ndarray]:
     moved = jax.tree.map(lambda x: x + 0.02 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32), start.params)
     params, optimiser_state = devices.place_parameters((moved, jax.tree.map(np.zeros_like, keep_gradient.init(moved))))
     state = devices.replicate(start._replace(params=(), optimiser_state=()))._replace(params=params, optimiser_state=optimiser_state)
-    experiment = assembly.experiment._replace(
-        optimiser=keep_gradient, transform=devices.by_rows(assembly.experiment.transform), gather=devices.gather_parameters
-    )
+    experiment = assembly.experiment._replace(optimiser=keep_gradient).on(devices)
     kept = _kept((params, optimiser_state))
     step = devices.compile(functools.partial(train_step, experiment), updates=state)
     state, terms = step(state, devices.shard(assembly.loader.batch(1)))
     state = to_host(state)
-    parts = (("terms", terms), ("gradient", state.optimiser_state.trace), ("statistics", state.batch_stats))
+    parts = (("terms", terms), ("gradient", state.optimiser_state.trace), ("statistics", state.batch_stats), ("memory", state.memory))
     return {"kept": kept, "devices": np.array(devices.mesh.size)} | {name: x for what, tree in parts for name, x in _by_path(what, tree).items()}
 
 

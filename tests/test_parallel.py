@@ -38,9 +38,9 @@ Computed = dict[str, dict[str, np.ndarray]]
 """NAME/WRAPPER/DEVICES -> arrays by name; NAME/WRAPPER/drawn -> the parameters that a training starts from."""
 DEVICES = 8
 EVERY_LAYOUT = "JAXKD_TEST_EVERY_LAYOUT" in os.environ
-"""Whether each of ALL is computed by both wrappers on every number of devices, in one process and in two. Else in turn: in one process by pmap, whose
-collectives are ours, and every other by jit, whose collectives are the compiler's, on one number above 1; and every fifth in two processes by one wrapper on
-one number, where the program is that of as many devices of one process."""
+"""Whether each of ALL and CONVOLUTIONS is computed by both wrappers on every number of devices, in one process and in two. Else in turn: in one process by
+pmap, and every other by jit, where a loss has the same collectives, on one number above 1; and every fifth in two processes by one wrapper on one number, where
+the program is that of as many devices of one process."""
 
 
 def _of_one_process(place: int) -> dict[str, list[int]]:
@@ -58,13 +58,13 @@ def _of_two_processes(place: int) -> dict[str, list[int]]:
 CELLS: dict[int, Cells] = {
     1: {
         **{name: _of_one_process(place) for place, name in enumerate(ALL)},
-        **{name: {"jit": [8], "pmap": [4]} for name in CONVOLUTIONS},
+        **{name: _of_one_process(place) if EVERY_LAYOUT else {"jit": [8], "pmap": [4]} for place, name in enumerate(CONVOLUTIONS)},
         **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
     },
     2: {
-        **{name: _of_two_processes(place) for place, name in enumerate(ALL if EVERY_LAYOUT else ALL[::5])},
+        **{name: _of_two_processes(place) for place, name in enumerate((*ALL, *CONVOLUTIONS) if EVERY_LAYOUT else ALL[::5])},
         "text:crd": _of_two_processes(ALL.index("text:crd")) | {"sharded": [2]},
-        "compressed": {"jit": [2], "pmap": [2], "sharded": [2]},
+        "compressed": (_of_two_processes(0) if EVERY_LAYOUT else {"jit": [2], "pmap": [2]}) | {"sharded": [2]},
     },
 }
 """By the number of processes, which have DEVICES together; what is computed on fewer is computed on the first ones of each."""
