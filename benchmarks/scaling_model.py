@@ -31,7 +31,7 @@ NETWORK_SHARE = 0.7
 ACCESSES = 5  # of each activation in device memory: written and read forward; read, its gradient written and read backward
 BACKWARD = 2  # times the multiply-adds of the forward pass
 OPTIMISER_ACCESSES = 7  # of float32 parameters by AdamW: parameter, gradient, two moments read, three of them written
-LOSS_COLLECTIVES = 30  # small ones of a step with a distance, beside those of batch normalisation; jit has about 20
+LOSS_COLLECTIVES = 30  # small ones of a step with a distance, beside those of batch normalisation; there are about 12
 READ_BYTES_PER_S = 2e9  # of a host from its storage
 
 
