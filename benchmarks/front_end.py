@@ -1,9 +1,9 @@
 """Log-mel of clips of 10 s on the CPU against librosa and torchaudio: at 16 kHz with n_fft 400, hop 160 and 128 bands, and the settings of musicnn and EAsT.
 
 The claims: under 0.7 ms a clip for the first, and for all of them less time than either. The sides take turns within each repeat, in processes of their own;
-a peer works on the batch of 16 clips at once or clip by clip, whichever is faster. All give the same values: the largest difference is kept. The floor of
-the first setting is its Fourier transforms and its product with the mel bank, each alone, a few clips at once as the
-front end takes them, from frames or spectra that are there.
+a peer works on the batch of 16 clips at once or clip by clip, whichever is faster. All give the same values: the largest difference is kept. Of the
+first setting its Fourier transforms and its product with the mel bank are timed apart too, as the library makes them from frames or spectra that are
+there, a few clips at once as in the front end; beside them stands the least time for their work (`benchmarks.floor`).
 
 Command: python -m benchmarks.front_end --peer-python=PYTHON   (the Python of an environment with librosa and torchaudio; 2 cores: two minutes)
 """
@@ -23,10 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import floor
 from benchmarks.pairs import parser, sides
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
 from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC, MUSICNN, LogMel, by_clip, kaldi_filterbank, log_mel
 from jaxkd.memory import keep_freed
+from jaxkd.results import numbers
+from jaxkd.results.document import Table
 
 SETTINGS = {
     "16k-400-160-128": LogMel("slaney", sample_rate=16_000, n_fft=400, window=400, hop=160, bands=128, fmin=0.0, fmax=8_000.0),
@@ -37,7 +40,7 @@ SETTINGS = {
 FIRST = next(iter(SETTINGS))
 CLIPS, SECONDS, CALLS = 16, 10.0, 4
 PEERS = ("librosa", "torchaudio")
-FLOORS = {"fourier": "Fourier transforms", "mel": "mel product"}
+PARTS = {"fourier": "Fourier transforms", "mel": "mel product"}
 LIMIT_MS = 0.7
 
 
@@ -55,18 +58,18 @@ def write_inputs(folder: Path) -> None:
     (folder / "settings.json").write_text(json.dumps([{"name": name, **dataclasses.asdict(settings)} for name, settings in SETTINGS.items()]))
 
 
-def floor_sizes() -> tuple[int, int, int]:
+def sizes_of_parts() -> tuple[int, int, int]:
     """Frames of a clip, bins and bands of the first setting."""
     first = SETTINGS[FIRST]
     return first.frames(int(first.sample_rate * SECONDS)), first.n_fft // 2 + 1, first.bands
 
 
-def floor_work() -> dict[str, dict[str, float]]:
+def work_of_parts() -> dict[str, floor.Work]:
     """Of a clip: FLOP, of a real transform of n values 2.5 n log2(n), and bytes that are read and written, of float32."""
-    (frames, bins, bands), n_fft = floor_sizes(), SETTINGS[FIRST].n_fft
+    (frames, bins, bands), n_fft = sizes_of_parts(), SETTINGS[FIRST].n_fft
     return {
-        "fourier": {"flop": 2.5 * frames * n_fft * math.log2(n_fft), "bytes": 4 * frames * (n_fft + 2 * bins)},
-        "mel": {"flop": 2 * frames * bins * bands, "bytes": 4 * (frames * (bins + bands) + bins * bands)},
+        "fourier": floor.Work(2.5 * frames * n_fft * math.log2(n_fft), 4 * frames * (n_fft + 2 * bins)),
+        "mel": floor.Work(2 * frames * bins * bands, 4 * (frames * (bins + bands) + bins * bands)),
     }
 
 
@@ -76,7 +79,7 @@ def serve(folder: Path) -> None:
     clips = {settings.sample_rate: jax.device_put(np.load(folder / f"clips-{settings.sample_rate}.npy")) for settings in SETTINGS.values()}
     compiled = {name: jax.jit(functools.partial(log_mel, settings=settings)) for name, settings in SETTINGS.items()}
     inputs = {name: clips[settings.sample_rate] for name, settings in SETTINGS.items()}
-    frames, bins, bands = floor_sizes()
+    frames, bins, bands = sizes_of_parts()
     inputs["fourier"] = jax.device_put(np.ones((CLIPS, frames, SETTINGS[FIRST].n_fft), np.float32))
     compiled["fourier"] = jax.jit(lambda frames: by_clip(jnp.fft.rfft, frames))
     inputs["mel"], bank = jax.device_put(np.ones((CLIPS, frames, bins), np.float32)), jnp.ones((bins, bands))
@@ -104,7 +107,7 @@ def measure(peer_python: str, repeats: int) -> tuple[dict[str, dict[str, list[fl
         with sides(commands) as ask:
             ways = {setting: {side: of_side(f"{setting} 0")["way"] for side, of_side in ask.items()} for setting in SETTINGS}
             taken: dict[str, dict[str, list[float]]] = {setting: {side: [] for side in commands} for setting in SETTINGS}
-            for part in FLOORS:
+            for part in PARTS:
                 taken[part] = {"jaxkd": []}
                 ask["jaxkd"](f"{part} 1")
             for _ in range(repeats):
@@ -126,7 +129,13 @@ def main() -> None:
         serve(settings.serve)
         return
     taken, details = measure(settings.peer_python, settings.repeats)
-    figures = [of_repeats(f"{FIRST}, floor: {words}", taken.pop(part)["jaxkd"], "ms") for part, words in FLOORS.items()]
+    figures, rows = [], []
+    for part, work in work_of_parts().items():
+        milliseconds = taken.pop(part)["jaxkd"]
+        figures.append(of_repeats(f"{FIRST}, {PARTS[part]} alone", milliseconds, "ms"))
+        amounts = (work.flop / 1e6, work.bytes / 1e6, 1e3 * work.seconds(floor.rates()), min(milliseconds))
+        rows.append([PARTS[part], *map(numbers.amount, amounts)])
+    blocks = [Table("Work of a clip", ["part", "MFLOP", "MB", "least ms", "ms by the library"], rows)]
     for name, by_side in taken.items():
         figures += [
             of_repeats(f"{name}: {side}", values, "ms", **({"at_most": LIMIT_MS} if (name, side) == (FIRST, "jaxkd") else {}))
@@ -138,8 +147,9 @@ def main() -> None:
         ]
         figures.append(Figure(f"{name}: largest difference of a value", max(details[name]["largest_difference"].values()), at_most=2e-3))
     versions = peer_versions(settings.peer_python, "librosa", "torch", "torchaudio")
-    details = {"repeats": settings.repeats, "settings": details, "floor of a clip": floor_work()}
-    sys.exit(keep("front_end", __doc__ or "", figures, details, settings.out, versions=versions))
+    works = {part: work._asdict() for part, work in work_of_parts().items()}
+    details = {"repeats": settings.repeats, "settings": details, "work of a clip": works}
+    sys.exit(keep("front_end", __doc__ or "", figures, details, settings.out, blocks=blocks, versions=versions))
 
 
 if __name__ == "__main__":

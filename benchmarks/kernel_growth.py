@@ -7,7 +7,7 @@ it stand FLOP and bytes of the largest size, and its time as a multiple of the l
 numpy computes they are those of the rows or the matrix read once, and of the symmetric update or one product with S vectors; else FLOP are as XLA counts them,
 a loop as one turn, and bytes those of arguments and results.
 
-Command: python -m benchmarks.kernel_growth   (2 cores: four minutes, 2 GB of memory)
+Command: python -m benchmarks.kernel_growth   (2 cores: six minutes, 2 GB of memory)
 """
 
 import functools
@@ -30,7 +30,7 @@ from benchmarks.student_step import convolution, differentiated, normal
 from jaxkd import losses
 from jaxkd.embeddings.store import EmbeddingStore
 from jaxkd.frontend import MUSICNN, log_mel
-from jaxkd.lelp import class_moments
+from jaxkd.lelp import class_moments, pseudo_class_loss
 from jaxkd.lelp.leading import leading_eigenvectors
 from jaxkd.lelp.passes import from_passes
 from jaxkd.memory import keep_freed
@@ -85,6 +85,13 @@ def compared(loss: Callable[..., jax.Array], width: int, rows: int) -> floor.Par
     return floor.compiled(jax.value_and_grad(loss), normal(rows, 128), normal(rows, width))
 
 
+def pseudo_classes(rows: int) -> floor.Part:
+    """LELP's loss of 20 classes with 8 subclasses each, with its gradient."""
+    classes, subclasses = 20, 8
+    probs = jax.nn.softmax(normal(rows, classes, subclasses))
+    return floor.compiled(jax.value_and_grad(pseudo_class_loss), normal(rows, classes * subclasses), normal(rows, classes), probs)
+
+
 def moments(rows: int) -> floor.Part:
     """Class moments of float32 rows."""
     data = mixture(rows, DIM)
@@ -125,6 +132,9 @@ def gathered(rows: int) -> floor.Part:
 
 
 PAIRS = {
+    "corrected distance correlation": (functools.partial(losses.distance_correlation_loss, bias_corrected=True), DIM, 2),
+    "cosine distance correlation": (losses.cosine_distance_correlation_loss, DIM, 2),
+    "cosine difference": (losses.cosine_distance_difference, DIM, 2),
     "PKT": (losses.pkt, DIM, 2),
     "similarity-preserving": (losses.similarity_preserving, DIM, 2),
     "CKA": (losses.cka, DIM, 2),
@@ -142,6 +152,7 @@ KERNELS = {
         name: Kernel("rows compared", functools.partial(compared, loss, width), (32, 64, 128, 256) if power == 3 else (256, 512, 1024, 2048), power)
         for name, (loss, width, power) in PAIRS.items()
     },
+    "pseudo-class loss": Kernel("rows", pseudo_classes, (4096, 8192, 16_384, 32_768)),
     "class moments": Kernel("rows", moments, (5_000, 10_000, 20_000, 40_000)),
     "store": Kernel("rows", gathered, (256, 1024, 4096, 16_384)),
     "leading eigenvectors": Kernel("D", eigenvectors, (256, 512, 1024, 2048), 2),

@@ -105,6 +105,20 @@ def test_tiles_and_mirrored_products_are_for_one_device(monkeypatch):
     assert "scan" not in program(4097) and program(4097).count("dot_general") == 2
 
 
+def test_distances_of_a_constant_embedding_are_made_once_for_all_stages():
+    """Of three students' features against one embedding: its Gram matrix is one product of the program."""
+
+    def products(stages):
+        def loss(features, embedding):
+            return sum(distance_correlation_loss(side, embedding) for side in features)
+
+        features = [np.random.default_rng(stage).standard_normal((64, 8), np.float32) for stage in range(stages)]
+        program = jax.jit(jax.value_and_grad(loss)).lower(features, _sides(64)[1]).compile()
+        return program.as_text().count(" dot(")
+
+    assert products(3) == 3 * products(1) - 2
+
+
 def test_8192_rows_take_less_than_100_mb_and_a_constant_side_costs_no_product_of_its_gradient():
     """One matrix of pairs would take 268 MB. Compiled, not run."""
     products = {}
