@@ -126,8 +126,8 @@ def test_a_signal_while_it_is_read_is_no_damage(tmp_path, monkeypatch):
     try:
         for delay in np.random.default_rng(0).uniform(0.002, 0.05, 40):
             interrupt._raised.clear()
-            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGTERM)).start()
             with pytest.raises(Interrupted, match="SIGTERM: finished stages are kept"):
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 while True:
                     checkpoints.restore_last()
     finally:
