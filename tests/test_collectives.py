@@ -109,12 +109,12 @@ def spectrum(key, x):
     assert key is None
     return jax.numpy.abs(jax.numpy.fft.rfft(x))
 devices, rows = Devices.all(), np.random.default_rng(0).standard_normal((8, 64), np.float32)
-for own in (devices.by_rows(spectrum), spectrum):
-    step = jax.jit(lambda x: own(None, x)).lower(devices.shard(rows)).compile()
-    np.testing.assert_allclose(step(devices.shard(rows)), np.abs(np.fft.rfft(rows)), rtol=1e-4, atol=1e-4)
-    print(sorted({one.kind for one in collectives(step.as_text())}))
+own = devices.by_rows(spectrum)
+step = jax.jit(lambda x: own(None, x)).lower(devices.shard(rows)).compile()
+np.testing.assert_allclose(step(devices.shard(rows)), np.abs(np.fft.rfft(rows)), rtol=1e-4, atol=1e-4)
+print(collectives(step.as_text()))
 """
-    assert on_four_devices("-c", program) == ["[]", "['all-gather']"]
+    assert on_four_devices("-c", program) == ["[]"]
 
 
 @pytest.mark.slow
