@@ -110,7 +110,9 @@ def _run(arguments: list[str]) -> None:
         pipeline.run(config, workdir, cache_dir, mode=_MODE.value)
         _say_where(config, workdir, cache_dir)
     if _DISTRIBUTED.value:
-        _end_together()
+        from jaxkd.together import meet
+
+        meet()  # JAX itself waits for some seconds only for the last one to leave
 
 
 def _say_where(config: Any, workdir: Path, cache_dir: Path) -> None:
@@ -144,14 +146,6 @@ def _join() -> None:
 
     hosts.join(hosts.Job(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value))
     watch.tell_parent(watch.JOINED)
-
-
-def _end_together() -> None:
-    """Waits until all processes are done: JAX waits only for some seconds for the last one to leave."""
-    from jaxkd.together import stopping_together
-
-    with stopping_together():
-        pass
 
 
 def _require_alike(config: Any, workdir: Path, cache_dir: Path, refused: ConfigError | None) -> None:

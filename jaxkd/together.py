@@ -105,6 +105,12 @@ def stopping_together() -> Iterator[None]:
         raise
 
 
+def meet() -> None:
+    """Waits until all processes are here, however long; a signal to one of them meanwhile ends all."""
+    with stopping_together():
+        pass
+
+
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
     """A block as `stopping_together`, at whose end an error of `jaxkd.errors` of one process is raised in all of them, and names the process."""
@@ -138,5 +144,4 @@ def exclusive_to_job(folder: str | os.PathLike, name: str, what: str) -> Iterato
             if index() == 0:
                 held.enter_context(exclusive(folder, name, what))
         yield
-        with stopping_together():
-            pass
+        meet()

@@ -28,6 +28,15 @@ def _method(loss: Callable[..., jax.Array], config: Any, context: Context) -> Me
         apart = loss(projected, batch.embedding.mean(axis=1), where=batch.where, axis_name=axis_name, **options)
         return {"loss": label + apart, "label_loss": label, "distance": apart}
 
+    return Method(terms, sums_over_axis=True, needs=("embedding",), auxiliary=_Projected())
+
+
+def of_global_batch(config: Any, context: Context) -> Method:
+    """RKD as somebody writes it who thinks of one device alone."""
+
+    def terms(outputs: StudentOutputs, projected: Array, batch: Batch, axis_name: str | None) -> dict[str, Array]:
+        return {"loss": label_loss(context.task, outputs.logits, batch, None) + losses.rkd(projected, batch.embedding.mean(axis=1), where=batch.where)}
+
     return Method(terms, needs=("embedding",), auxiliary=_Projected())
 
 

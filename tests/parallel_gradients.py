@@ -30,7 +30,7 @@ def _config(name: str, wrapper: str) -> Any:
     half, name = name.startswith(HALF), name.removeprefix(HALF)
     data, _, named = name.rpartition(":")
     method, _, distance = named.partition("+")
-    if method in LOSSES:
+    if method in (*LOSSES, "of_global_batch"):
         method = f"tests.losses_as_methods:{method}"
     method = methods.SUBCLASS_TEACHER if method == "subclass_teacher" else method
     if data in ("image", "digits"):

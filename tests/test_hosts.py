@@ -78,6 +78,21 @@ def test_how_a_process_dies_is_told_from_whether_it_had_joined(number, joined, s
     assert ended.returncode == status and said in ended.stderr
 
 
+REACHES_NOBODY = """
+import time
+from jaxkd import hosts
+hosts._joined.append(hosts.Job("", None, None, join_seconds=1, heartbeat_seconds=20))
+hosts.wait_for_all = lambda: time.sleep(60)
+hosts.require_connected()
+"""
+
+
+def test_devices_that_do_not_reach_each_other_end_the_job():
+    ended = subprocess.run([sys.executable, "-c", REACHES_NOBODY], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 4
+    assert "their devices not each other within 1 s (--join_seconds): on GPUs see NCCL_SOCKET_IFNAME" in ended.stderr
+
+
 def test_a_file_that_comes_late_is_waited_for_and_one_that_never_comes_is_named(tmp_path, monkeypatch):
     late, never = tmp_path / "late", tmp_path / "never"
     hosts.wait_for_file(never)  # alone nobody else writes

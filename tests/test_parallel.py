@@ -30,6 +30,8 @@ ALL = (
 )
 CONVOLUTIONS = ("baseline", "compressed", "augmented:compressed", "image:east")
 """Of students that take long to compile."""
+OF_GLOBAL_BATCH = "text:of_global_batch"
+"""A method of one's own that knows of no axis: under jit it is right all the same."""
 HALVES = (f"{HALF}text:compressed", f"{HALF}frames:compressed+distance_correlation")
 
 Cells = dict[str, dict[str, list[int]]]
@@ -60,6 +62,7 @@ CELLS: dict[int, Cells] = {
         **{name: _of_one_process(place) for place, name in enumerate(ALL)},
         **{name: _of_one_process(place) if EVERY_LAYOUT else {"jit": [8], "pmap": [4]} for place, name in enumerate(CONVOLUTIONS)},
         **{name: {"jit": [2], "pmap": [4]} for name in HALVES},
+        OF_GLOBAL_BATCH: {"jit": [4]},
     },
     2: {
         **{name: _of_two_processes(place) for place, name in enumerate((*ALL, *CONVOLUTIONS) if EVERY_LAYOUT else ALL[::5])},
@@ -96,7 +99,7 @@ def _computed(folder: Path, cells: Cells, *, processes: int, devices: int) -> Co
 
 @pytest.fixture(scope="module")
 def on_one_device(small_inputs, text_inputs, tmp_path_factory) -> Computed:
-    cells = {name: {"jit": [1]} for name in (*ALL, *CONVOLUTIONS, *HALVES)}
+    cells = {name: {"jit": [1]} for name in (*ALL, *CONVOLUTIONS, *HALVES, OF_GLOBAL_BATCH)}
     return _computed(tmp_path_factory.mktemp("one"), cells, processes=1, devices=1)
 
 

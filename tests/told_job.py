@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxkd import hosts
+from jaxkd import hosts, together
 from jaxkd.embeddings.blocks import BLOCK_ROWS, shared_out
 from jaxkd.embeddings.job import embed_in_job
 from jaxkd.errors import Interrupted
@@ -133,6 +133,9 @@ def main() -> None:
     said["embedded later"] = len(teacher.batch_shapes)
     said["bits"] = np.int32(hosts.gathered(np.array([process])).ravel()).tolist()  # all of the job goes on in step
     (folder / f"{process}.json").write_text(json.dumps(said))
+    if process == 1:
+        time.sleep(hosts.SHUTDOWN_SECONDS + 3)  # as long after the other as JAX does not wait
+    together.meet()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Methods by name: the trained parts beside the student, the losses and their weights. Read without importing JAX."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,4 +147,5 @@ def build(name: str, config: Any, context: Any) -> Any:
     Raises:
       ConfigError: an unknown name, one that cannot be imported, or a method that does not fit the task.
     """
-    return resolve("method", name, METHODS)(config, context)
+    method = resolve("method", name, METHODS)(config, context)
+    return dataclasses.replace(method, sums_over_axis=True) if name in (*METHODS, SUBCLASS_TEACHER) else method

@@ -43,9 +43,9 @@ class Method:
     """A way to train a student.
 
     Attributes:
-      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged. It sees the rows of one
-        of several devices, under jit as under pmap, and sums or gathers over the mapped axis what must be of all, so that terms are equal on all devices;
-        with one device `axis_name` may be None. With `initial_memory` it also takes `memory=` and a random `key=`, and returns (terms, memory).
+      losses: f(outputs, auxiliary outputs, batch, axis_name) -> terms; the term "loss" is what is minimised, the others are logged. Without
+        `axis_name` it sees the rows of the global batch; with it those of one of several devices, and sums or gathers over the mapped axis what must be of
+        all, so that terms are equal on all devices. With `initial_memory` it also takes `memory=` and a random `key=`, and returns (terms, memory).
       needs: what the batch must carry of the teacher, names of `jaxkd.types.TeacherSide`; with any of them unlabelled rows take part.
       auxiliary: module of the parts that are trained beside the student and dropped at export, or None. Its
         `__call__(outputs: StudentOutputs, batch: Batch)` returns what `losses` takes; a submodule named in `teacher_side`
@@ -59,6 +59,8 @@ class Method:
       label_logits: from the student's outputs [B, K * S] to one logit a label [B, K].
       initial_memory: f(key) -> pytree that the method carries from step to step, or None.
       warning: what the user should know of this method on this task; shown when training starts, and in the report.
+      sums_over_axis: whether `losses` does so. Under jit it is given the axis only then; else XLA splits what it computes of the global batch, and may send
+        matrices of pairs of rows. Under pmap it must.
     """
 
     losses: Callable[..., Any]
@@ -73,6 +75,7 @@ class Method:
     label_logits: Callable[[Array], Array] = _as_they_are
     initial_memory: Callable[[Array], Any] | None = None
     warning: str = ""
+    sums_over_axis: bool = False
 
 
 def label_loss(task: str, logits: Array, batch: Batch, axis_name: str | None) -> Array:

@@ -29,7 +29,7 @@ logging.getLogger("absl").setLevel(logging.WARNING)
 logging.getLogger("absl").addFilter(lambda record: not record.getMessage().startswith("Waiting for previous save to complete"))
 
 _LOOK_SECONDS = 1
-_NOT_WRITTEN = re.compile(r"No space left|RESOURCE_EXHAUSTED|quota exceeded|File too large|Read-only file system|Permission denied", re.IGNORECASE)
+_NOT_WRITTEN = re.compile(r"No space left|RESOURCE_EXHAUSTED.*writing|quota exceeded|File too large|Read-only file system|Permission denied", re.IGNORECASE)
 
 
 class Checkpoints:

@@ -142,7 +142,8 @@ def _terms(
             return method.losses(outputs, auxiliary, rows, axis_name), None
         return method.losses(outputs, auxiliary, rows, axis_name, memory=memory, key=key)
 
-    over_devices = experiment.between_rows(functools.partial(losses, axis_name=axis_name))
+    bound = functools.partial(losses, axis_name=axis_name)
+    over_devices = experiment.between_rows(bound) if method.sums_over_axis else bound
     return over_devices((params.get("auxiliary"), memory, key), (outputs, rows))
 
 
