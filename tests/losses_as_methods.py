@@ -32,10 +32,10 @@ def _method(loss: Callable[..., jax.Array], config: Any, context: Context) -> Me
 
 
 def of_global_batch(config: Any, context: Context) -> Method:
-    """RKD as somebody writes it who thinks of one device alone."""
+    """PKT as somebody writes it who thinks of one device alone."""
 
     def terms(outputs: StudentOutputs, projected: Array, batch: Batch, axis_name: str | None) -> dict[str, Array]:
-        return {"loss": label_loss(context.task, outputs.logits, batch, None) + losses.rkd(projected, batch.embedding.mean(axis=1), where=batch.where)}
+        return {"loss": label_loss(context.task, outputs.logits, batch, None) + losses.pkt(projected, batch.embedding.mean(axis=1), where=batch.where)}
 
     return Method(terms, needs=("embedding",), auxiliary=_Projected())
 
