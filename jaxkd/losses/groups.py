@@ -75,7 +75,7 @@ def mean_over_groups(
     if axis_name is None or gather == "local" or (group_size is not None and own % group_size == 0):
         total, count = summed(sum_over_groups(rows, group_size), axis_name)
     elif split and (group_size is None or group_size >= own * jax.lax.axis_size(axis_name)):
-        loss = jnp.mean(jax.vmap(lambda x, y, weights: group_loss(x, y, weights, axis_name), in_axes=(1, 1, None))(*rows))
+        loss = jnp.mean(_over_frames(lambda x, y, weights: group_loss(x, y, weights, axis_name))(*rows))
         return jnp.where(summed(jnp.sum(rows[2]), axis_name) >= min_rows, loss, 0)
     elif group_size is not None and group_size % own == 0:
         total, count = sum_over_groups(_own_group(rows, group_size, axis_name), None)
@@ -95,6 +95,12 @@ def _own_group(rows: Any, size: int, axis_name: str) -> Any:
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(jnp.pad(x, [(0, beyond)] + [(0, 0)] * (x.ndim - 1)), first, size), everyone)
 
 
+def _over_frames(group_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """The losses of rows [m, T, ...], by frame. Frames are moved to the front once; all that is summed over the rows would else step over them."""
+    by_frame = jax.vmap(group_loss, in_axes=(0, 0, None))
+    return lambda x, y, weights: by_frame(jnp.swapaxes(x, 0, 1), jnp.swapaxes(y, 0, 1), weights)
+
+
 def _sum_over_groups(
     group_loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], rows: tuple[jax.Array, jax.Array, jax.Array], min_rows: int, group_size: int | None
 ) -> tuple[jax.Array, jax.Array]:
@@ -112,8 +118,7 @@ def _sum_over_groups(
         losses, weights = group_loss(x[:, 0], y[:, 0], weights)[None], weights[None]
     else:
         x, y, weights = map(split, rows)
-        over_frames = jax.vmap(group_loss, in_axes=(1, 1, None))
-        losses = jnp.mean(jax.vmap(over_frames)(x, y, weights), axis=1)
+        losses = jnp.mean(jax.vmap(_over_frames(group_loss))(x, y, weights), axis=1)
     counts = jnp.sum(weights, axis=1)
     counts = jnp.where(counts >= min_rows, counts, 0)
     return jnp.sum(jnp.where(counts > 0, losses, 0) * counts), jnp.sum(counts)
