@@ -3,7 +3,7 @@
 The claims: under 0.7 ms a clip for the first, and for all of them less time than either. The sides take turns within each repeat, in processes of their own;
 a peer works on the batch of 16 clips at once or clip by clip, whichever is faster. All give the same values: the largest difference is kept. Of the
 first setting its Fourier transforms and its product with the mel bank are timed apart too, as the library makes them from frames or spectra that are
-there, a few clips at once as in the front end; beside them stands the least time for their work (`benchmarks.floor`).
+there, of all clips in one call; beside them stands the least time for their work (`benchmarks.floor`).
 
 Command: python -m benchmarks.front_end --peer-python=PYTHON   (the Python of an environment with librosa and torchaudio; 2 cores: two minutes)
 """
@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks import floor
 from benchmarks.pairs import parser, sides
 from benchmarks.record import Figure, add_out, keep, of_repeats, peer_versions
-from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC, MUSICNN, LogMel, by_clip, kaldi_filterbank, log_mel
+from jaxkd.frontend import EAST_MTAT, EAST_OPENMIC, MUSICNN, LogMel, kaldi_filterbank, log_mel
 from jaxkd.memory import keep_freed
 from jaxkd.results import numbers
 from jaxkd.results.document import Table
@@ -81,9 +81,9 @@ def serve(folder: Path) -> None:
     inputs = {name: clips[settings.sample_rate] for name, settings in SETTINGS.items()}
     frames, bins, bands = sizes_of_parts()
     inputs["fourier"] = jax.device_put(np.ones((CLIPS, frames, SETTINGS[FIRST].n_fft), np.float32))
-    compiled["fourier"] = jax.jit(lambda frames: by_clip(jnp.fft.rfft, frames))
+    compiled["fourier"] = jax.jit(jnp.fft.rfft)
     inputs["mel"], bank = jax.device_put(np.ones((CLIPS, frames, bins), np.float32)), jnp.ones((bins, bands))
-    compiled["mel"] = jax.jit(lambda spectra: by_clip(lambda one: jnp.matmul(one, bank, precision="highest"), spectra))
+    compiled["mel"] = jax.jit(lambda spectra: jnp.matmul(spectra, bank, precision="highest"))
     for line in sys.stdin:
         name, calls = line.split()
         if int(calls):
