@@ -1,11 +1,10 @@
 """MobileNet for small images (Howard et al., arXiv 1704.04861): separable convolutions behind a stem that keeps the resolution."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 
 from jaxkd.losses.reduce import to_compute_dtype
+from jaxkd.models.batch_norm import BatchNorm
 from jaxkd.models.convolution import Conv
 from jaxkd.models.depthwise import depthwise_conv
 from jaxkd.types import StudentOutputs
@@ -24,11 +23,10 @@ class _SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
         kernel = self.param("depthwise", _HE_DEPTHWISE, (3, 3, 1, inputs.shape[-1]))
-        x = nn.relu(norm(name="norm1")(depthwise_conv(inputs, kernel, self.stride)))
+        x = nn.relu(BatchNorm(self.axis_name, name="norm1")(depthwise_conv(inputs, kernel, self.stride), train))
         x = Conv(self.channels, 1, _HE, name="pointwise")(x)
-        return nn.relu(norm(name="norm2")(x))
+        return nn.relu(BatchNorm(self.axis_name, name="norm2")(x, train))
 
 
 class MobileNet(nn.Module):
@@ -52,7 +50,7 @@ class MobileNet(nn.Module):
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps images [B, H, W, channels] to StudentOutputs: logits [B, K], features [B, 1, D], taps after each resolution [B, 1, C_k]."""
         x = Conv(round(32 * self.width), 3, _HE, name="stem")(to_compute_dtype(inputs))
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name, name="norm")(x))
+        x = nn.relu(BatchNorm(self.axis_name, name="norm")(x, train))
         taps = []
         for stage, layers in enumerate(self.stages, start=1):
             for index, (channels, stride) in enumerate(layers, start=1):

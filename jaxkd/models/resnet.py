@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkd.losses.reduce import to_compute_dtype
+from jaxkd.models.batch_norm import BatchNorm
 from jaxkd.models.convolution import Conv
 from jaxkd.types import StudentOutputs
 
@@ -32,9 +33,9 @@ class _BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
-        x = nn.relu(norm(name="norm1")(_conv(self.channels, 3, self.stride, "conv1")(inputs)))
-        x = norm(name="norm2")(_conv(self.channels, 3, 1, "conv2")(x))
+        norm = partial(BatchNorm, self.axis_name)
+        x = nn.relu(norm(name="norm1")(_conv(self.channels, 3, self.stride, "conv1")(inputs), train))
+        x = norm(name="norm2")(_conv(self.channels, 3, 1, "conv2")(x), train)
         shortcut = inputs[:, :: self.stride, :: self.stride]
         added = self.channels - inputs.shape[-1]
         return nn.relu(x + (jnp.pad(shortcut, [(0, 0)] * 3 + [(0, added)]) if added else shortcut))
@@ -49,11 +50,11 @@ class _PreActivationBottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
-        activated = nn.relu(norm(name="norm1")(inputs))
+        norm = partial(BatchNorm, self.axis_name)
+        activated = nn.relu(norm(name="norm1")(inputs, train))
         x = _conv(self.channels // 4, 1, self.stride, "conv1")(activated)
-        x = _conv(self.channels // 4, 3, 1, "conv2")(nn.relu(norm(name="norm2")(x)))
-        x = _conv(self.channels, 1, 1, "conv3")(nn.relu(norm(name="norm3")(x)))
+        x = _conv(self.channels // 4, 3, 1, "conv2")(nn.relu(norm(name="norm2")(x, train)))
+        x = _conv(self.channels, 1, 1, "conv3")(nn.relu(norm(name="norm3")(x, train)))
         if inputs.shape[-1] != self.channels:
             inputs = _conv(self.channels, 1, self.stride, "shortcut")(activated)
         return x + inputs
@@ -84,17 +85,17 @@ class CifarResNet(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> StudentOutputs:
         """Maps images [B, H, W, channels] to StudentOutputs: logits [B, K], features [B, 1, D], taps after each stage [B, 1, C_k]."""
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name)
+        norm = partial(BatchNorm, self.axis_name)
         block = _PreActivationBottleneck if self.bottleneck else _BasicBlock
         x = _conv(self.stem, 3, 1, "stem")(to_compute_dtype(inputs))
         if not self.bottleneck:
-            x = nn.relu(norm(name="norm")(x))
+            x = nn.relu(norm(name="norm")(x, train))
         taps = []
         for stage, channels in enumerate(self.widths, start=1):
             for index in range(self.blocks):
                 stride = 2 if stage > 1 and index == 0 else 1
                 x = block(channels, stride, self.axis_name, name=f"stage{stage}_block{index + 1}")(x, train)
             if self.bottleneck and stage == len(self.widths):
-                x = nn.relu(norm(name="norm")(x))
+                x = nn.relu(norm(name="norm")(x, train))
             taps.append(_pooled(x))
         return StudentOutputs(nn.Dense(self.num_outputs, name="head")(taps[-1][:, 0]), taps[-1], tuple(taps))
