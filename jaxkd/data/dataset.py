@@ -1,5 +1,6 @@
 """The data set on disk: examples by split with their labels, read by example id through memory maps."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ class Dataset:
         self.input_shape: tuple[int, ...] = tuple(manifest["input_shape"])
         self.fully_labelled = self
         self._files: dict[str, dict[str, Any]] = manifest["files"]
-        self._rows = {example: (split, row) for split, ids in self.splits.items() for row, example in enumerate(ids)}
+        self._rows = {example: row for row, example in enumerate(itertools.chain(*self.splits.values()))}
+        self._starts = np.cumsum([0, *map(len, self.splits.values())])[:-1]
         self._arrays = {name.removesuffix(".npy"): self._map(name) for name in self._files if name.endswith(".npy")}
 
     @classmethod
@@ -113,7 +115,7 @@ class Dataset:
             raise ArtefactError(f"{file} is not a numpy array ({error}): {_remedy(self.path)}") from error
         if list(array.shape) != entry["shape"] or str(array.dtype) != entry["dtype"]:
             raise ArtefactError(f"{file} holds {array.dtype} {array.shape}, expected {entry['dtype']} {tuple(entry['shape'])}: {_remedy(self.path)}")
-        return array
+        return np.asarray(array)
 
     def verify(self) -> None:
         """Reads every file and compares its sha256 with the manifest.
@@ -130,17 +132,16 @@ class Dataset:
             if digest != entry["sha256"]:
                 raise ArtefactError(f"{self.path / name} was altered: its sha256 is {digest}, expected {entry['sha256']}. {_remedy(self.path)}")
 
-    def _places(self, ids: Sequence[str]) -> dict[str, tuple[list[int], list[int]]]:
+    def _places(self, ids: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """By split: the places in `ids` that are of it, and their rows there."""
         try:
-            of_ids = [self._rows[example] for example in ids]
+            rows = np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
         except KeyError:
             unknown = [example for example in ids if example not in self._rows]
             raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.") from None
-        return {
-            split: ([place for place, (own, _) in enumerate(of_ids) if own == split], [row for own, row in of_ids if own == split])
-            for split in dict.fromkeys(own for own, _ in of_ids)
-        }
+        numbers, splits = np.searchsorted(self._starts, rows, side="right") - 1, list(self.splits)
+        by_split = {number: np.flatnonzero(numbers == number) for number in np.unique(numbers)}
+        return {splits[number]: (places, rows[places] - self._starts[number]) for number, places in by_split.items()}
 
     def _gather(self, ids: Sequence[str], kind: str) -> np.ndarray:
         first = self._arrays[f"{next(iter(self.splits))}.{kind}"]

@@ -147,7 +147,7 @@ class TrainLoader:
         return [drawn[place] for place in order[turn * size : (turn + 1) * size]]
 
     def _gather(self, ids: list[str], fitting: list[str] | None) -> Batch:
-        own = np.array([self._place[example] for example in ids[self._own]], np.int32)
+        own = np.fromiter(map(self._place.__getitem__, ids[self._own]), np.int32)
         return gather_batch(*self._sources, ids, rows=self._own, fitting=fitting)._replace(index=own)
 
     def batch(self, step: int, *, fitting: list[str] | None = None) -> TrainBatch:

@@ -138,10 +138,11 @@ class TokenView:
         return f"{count:,} of {total:,} texts are longer than {self.max_tokens:,} tokens and were truncated" + (f" ({by_split})." if count else ".")
 
     def _places(self, ids: Sequence[str]) -> np.ndarray:
-        unknown = [example for example in ids if example not in self._rows]
-        if unknown:
-            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.")
-        return np.array([self._rows[example] for example in ids], np.int64)
+        try:
+            return np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
+        except KeyError:
+            unknown = [example for example in ids if example not in self._rows]
+            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.") from None
 
     def lengths(self, ids: Sequence[str]) -> np.ndarray:
         """Tokens of each id, in their order: int64 [n].

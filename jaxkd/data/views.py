@@ -73,7 +73,7 @@ class Views(Dataset):
         self.splits = dataset.splits | {
             "train": [f"{example}@{view}" if view else example for example in train for view in range(views)],
         }
-        self._rows = dataset._rows | {example: ("train", place // views) for place, example in enumerate(self.splits["train"])}
+        self._rows = dataset._rows | {example: dataset._rows[train[place // views]] for place, example in enumerate(self.splits["train"])}
         self._pad = pad
         self._crops = _draw_crops(len(train), views, pad, flip, seed)
         made_from = {"format": FORMAT_VERSION, "data": dataset.fingerprint, "views": views, "pad": pad, "flip": flip, "seed": seed, "clean": clean_targets}
@@ -93,7 +93,7 @@ class Views(Dataset):
         images = super().gather(ids)
         views = np.array([int(match[1]) if (match := VIEW.search(example)) else 0 for example in ids], np.int64)
         augmented = np.flatnonzero(views)
-        rows = np.array([self._rows[ids[place]][1] for place in augmented.tolist()], np.int64)
+        rows = self._places([ids[place] for place in augmented.tolist()])["train"][1] if len(augmented) else augmented
         images[augmented] = _cropped(images[augmented], self._crops[views[augmented], rows], self._pad)
         return images
 

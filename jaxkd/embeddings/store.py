@@ -109,7 +109,7 @@ class EmbeddingStore:
 
     def _rows(self, ids: Sequence[str]) -> np.ndarray:
         try:
-            return np.fromiter((self._row[name] for name in ids), np.int64, len(ids))
+            return np.fromiter(map(self._row.__getitem__, ids), np.int64, len(ids))
         except KeyError:
             missing = [name for name in ids if name not in self._row]
             raise DataError(
