@@ -19,12 +19,11 @@ BLOCK = 1024
 
 
 class _Side(NamedTuple):
-    """One side: own points [m, p] and those of all rows [n, p], centred and scaled; squared and shifted distances between them [m, n]; their moments."""
+    """One side: own points [m, p] and those of all rows [n, p], centred and scaled; shifted distances between them [m, n], and their moments."""
 
     points: jax.Array
     all_points: jax.Array
     scale: jax.Array
-    squared: jax.Array
     shifted: jax.Array
     moments: Moments
 
@@ -38,16 +37,16 @@ def _side(x: jax.Array, weights: jax.Array, all_weights: jax.Array, bias_correct
     norms = jnp.diagonal(jax.lax.dynamic_slice_in_dim(products, first, own, axis=1))
     all_norms, count = all_rows(norms, axis_name), jnp.maximum(jnp.sum(all_weights), 1)
     shift = rms_shift(all_norms, count, eps)
-    squared, shifted = shifted_distances(products, norms, all_norms, shift, pair_weights(weights, all_weights, bias_corrected, first), eps)
+    shifted = shifted_distances(products, norms, all_norms, shift, pair_weights(weights, all_weights, bias_corrected, first), eps)
     of_side = moments(jnp.sum(shifted, axis=1), shift, count, bias_corrected, axis_name)
-    return _Side(own_points, points, scale, squared, shifted, of_side)
+    return _Side(own_points, points, scale, shifted, of_side)
 
 
-def _sides(x, y, weights, bias_corrected, eps, axis_name) -> tuple[jax.Array, tuple[_Side, _Side]]:
+def _forward(x, y, weights, bias_corrected, eps, axis_name) -> tuple[jax.Array, tuple[tuple[_Side, _Side], jax.Array, jax.Array]]:
     all_weights = all_rows(weights, axis_name)
     a, b = (_side(side, weights, all_weights, bias_corrected, eps, axis_name) for side in (x, y))
     products = [jnp.sum(u.shifted * v.shifted) for u, v in ((a, b), (a, a), (b, b))]
-    return centred_sums(products, a.moments, b.moments), (a, b)
+    return centred_sums(products, a.moments, b.moments), ((a, b), weights, all_weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -56,18 +55,20 @@ def _sums(x: jax.Array, y: jax.Array, weights: jax.Array, bias_corrected: bool, 
 
     The gradient is that of the sums over all replicas, to which the caller must add them up: the cotangents of all replicas are then equal.
     """
-    return _sides(x, y, weights, bias_corrected, eps, axis_name)[0]
+    return _forward(x, y, weights, bias_corrected, eps, axis_name)[0]
 
 
-def _backward(bias_corrected, eps, axis_name, sides, cotangents):
+def _backward(bias_corrected, eps, axis_name, kept, cotangents):
+    sides, weights, all_weights = kept
+    counted = pair_weights(weights, all_weights, bias_corrected, first_row(len(weights), axis_name))
     gradients, centred = [], [side.moments.means.off(side.shifted) for side in sides]
     for side, own, other, to_square in zip(sides, centred, centred[::-1], cotangents[1:], strict=True):
-        between = kernel(side.squared, side.shifted, side.moments.shift, own, other, cotangents[0] / side.scale, to_square / side.scale)
+        between = kernel(side.shifted, side.moments.shift, counted, eps, own, other, cotangents[0] / side.scale, to_square / side.scale)
         gradients.append(jnp.sum(between, axis=1)[:, None] * side.points - matmul(between, side.all_points))
     return *gradients, None
 
 
-_sums.defvjp(_sides, _backward)
+_sums.defvjp(_forward, _backward)
 
 
 def correlation(

@@ -37,19 +37,30 @@ def centred_sums(products: Sequence[jax.Array], a: Moments, b: Moments) -> jax.A
 
 
 def kernel(
-    squared: jax.Array, shifted: jax.Array, shift: Shift, centred: jax.Array, other: jax.Array, to_product: jax.Array, to_square: jax.Array
+    shifted: jax.Array,
+    shift: Shift,
+    pair_weights: jax.Array,
+    eps: tuple[float, float] | None,
+    centred: jax.Array,
+    other: jax.Array,
+    to_product: jax.Array,
+    to_square: jax.Array,
 ) -> jax.Array:
     """What the differences of pairs of points are multiplied by in the gradient, [m, n]; 0 where two rows are equal or are not centred.
 
+    Two rows are equal where their distance is but what rounding leaves of the shift.
+
     Args:
-      squared: squared distances, 0 there.
       shifted: distances without the shift, in its unit.
       shift: of this side.
+      pair_weights: 1 for the pairs that are centred and 0 for the others, [m, n].
+      eps: None, or absolute constants, of which the first was added to squared distances.
       centred: the centred distances of this side.
       other: those of the other side.
       to_product: cotangent of the sum of a * b, by the scale of this side's points.
       to_square: that of this side's a * a or b * b, likewise.
     """
-    apart = squared > 0
-    distances = jnp.where(apart, shifted * shift.unit + shift.distance, 1)
-    return jnp.where(apart, (2 * to_product / shift.unit * other + 4 * to_square / shift.unit * centred) / distances, 0)
+    distances = shifted * shift.unit + shift.distance
+    least = (0 if eps is None else eps[0] ** 0.5) + 4 * jnp.finfo(shifted.dtype).eps * shift.distance
+    apart = (pair_weights > 0) & (distances > least)
+    return jnp.where(apart, (2 * to_product / shift.unit * other + 4 * to_square / shift.unit * centred) / jnp.where(apart, distances, 1), 0)

@@ -64,8 +64,8 @@ def _over_tiles(add: Callable[..., Any], carry: Any, rows: int, columns: int, fo
     return carry
 
 
-def _tiles(sides: list[_Side], weights: jax.Array, all_weights: jax.Array, form: Form, row: jax.Array, column: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """Squared and shifted distances of both sides in one tile."""
+def _tiles(sides: list[_Side], weights: jax.Array, all_weights: jax.Array, form: Form, row: jax.Array, column: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """The weights of the pairs of one tile, and their shifted distances on both sides."""
     part = functools.partial(_part, block=form.block)
     first = first_row(len(weights), form.axis_name) + (row - column) * form.block
     centred = pair_weights(part(weights, row), part(all_weights, column), form.bias_corrected, first)
@@ -73,7 +73,7 @@ def _tiles(sides: list[_Side], weights: jax.Array, all_weights: jax.Array, form:
     for side in sides:
         products = matmul(part(side.points, row), part(side.all_points, column).T)
         tiles.append(shifted_distances(products, part(side.norms, row), part(side.all_norms, column), side.shift, centred, form.eps))
-    return tiles
+    return centred, tiles
 
 
 def _forward(x: jax.Array, y: jax.Array, weights: jax.Array, form: Form) -> tuple[jax.Array, Any]:
@@ -82,7 +82,7 @@ def _forward(x: jax.Array, y: jax.Array, weights: jax.Array, form: Form) -> tupl
 
     def add(carry: tuple[jax.Array, list[jax.Array]], row: jax.Array, column: jax.Array, mirrored: bool) -> tuple[jax.Array, list[jax.Array]]:
         products, row_sums = carry
-        (_, a), (_, b) = _tiles(sides, weights, all_weights, form, row, column)
+        _, (a, b) = _tiles(sides, weights, all_weights, form, row, column)
         products += (2 if mirrored else 1) * jnp.stack([jnp.sum(u * v) for u, v in ((a, b), (a, a), (b, b))])
         row_sums = [_added(sums, row, jnp.sum(shifted, axis=1)) for sums, shifted in zip(row_sums, (a, b), strict=True)]
         if mirrored:
@@ -101,12 +101,12 @@ def _backward(form: Form, residuals: Any, cotangents: jax.Array) -> tuple[jax.Ar
     part = functools.partial(_part, block=form.block)
 
     def add(gradients: list[jax.Array], row: jax.Array, column: jax.Array, mirrored: bool) -> list[jax.Array]:
-        tiles = _tiles(sides, weights, all_weights, form, row, column)
+        counted, tiles = _tiles(sides, weights, all_weights, form, row, column)
         off = [Means(part(one.means.rows, row), part(one.means.columns, column), one.means.grand) for one in of_sides]
-        centred = [means.off(shifted) for means, (_, shifted) in zip(off, tiles, strict=True)]
+        centred = [means.off(shifted) for means, shifted in zip(off, tiles, strict=True)]
         added = []
-        for gradient, side, (squared, shifted), own, other, to_square in zip(gradients, sides, tiles, centred, centred[::-1], cotangents[1:], strict=True):
-            between = kernel(squared, shifted, side.shift, own, other, cotangents[0] / side.scale, to_square / side.scale)
+        for gradient, side, shifted, own, other, to_square in zip(gradients, sides, tiles, centred, centred[::-1], cotangents[1:], strict=True):
+            between = kernel(shifted, side.shift, counted, form.eps, own, other, cotangents[0] / side.scale, to_square / side.scale)
             left, right = part(side.points, row), part(side.all_points, column)
             gradient = _added(gradient, row, jnp.sum(between, axis=1)[:, None] * left - matmul(between, right))
             if mirrored:
