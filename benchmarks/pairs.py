@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 Ask = Callable[[str], Any]
-KEEPING_FREED = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+KEEPING_FREED = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 """Variables of glibc's malloc."""
 
 

@@ -4,7 +4,8 @@ import ctypes
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_NEVER = 2**31 - 1
+_NEVER = -1
+"""As a threshold of trimming: none of any size is reached. A largest int is, by the scratch space of a large student."""
 
 
 def keep_freed() -> None:

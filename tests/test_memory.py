@@ -8,11 +8,12 @@ import pytest
 
 PROGRAM = """
 import resource, sys, threading
+import numpy as np
 from jaxkd.memory import keep_freed
 if sys.argv[1] == "kept":
     keep_freed()
 def use():
-    bytearray(100_000_000)
+    np.ones(int(sys.argv[2]), np.uint8)
 def in_a_thread():
     thread = threading.Thread(target=use)
     thread.start()
@@ -26,9 +27,10 @@ for way in (use, in_a_thread):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc")
-@pytest.mark.parametrize("way", ["kept", "not kept"])
-def test_freed_memory_is_taken_again_without_page_faults(way):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("way", "size"), [("kept", 10**8), ("kept", 2500 * 10**6), ("not kept", 10**8)])
+def test_freed_memory_is_taken_again_without_page_faults(way, size):
+    """Also more than an int counts, in bytes."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, way, str(size)], capture_output=True, text=True, check=True)
     faults = [int(line) for line in done.stdout.split()]
     assert len(faults) == 2
     assert all(count < 10 for count in faults) if way == "kept" else all(count > 20 for count in faults)
