@@ -18,7 +18,7 @@ BLOCK_ROWS = 4096
 BUFFER_BYTES = 256 << 20
 MIN_BLOCK_ROWS = 64
 THREADS = 4
-"""Classes whose rows are converted, copied and centred at once, between two products."""
+"""Classes whose rows are converted, copied and centred at once, between two products; panels that are added at once after one."""
 
 PANEL = 128
 """Rows of a matrix whose part right of the diagonal is changed at a time."""
@@ -213,8 +213,11 @@ class _Accumulator:
         count, total, products = (part[c] for part in self._about_centres)
         self._about_centres.count[c] = count + len(values)
         total += sums
-        for panel in _panels(len(product)):
+
+        def add(panel: tuple[slice, slice]) -> None:
             products[panel] += product[panel]
+
+        list(self._each(add, _panels(len(product))))
         self._filled[c], self._block_sums[c] = 0, 0
 
     def _move(self, c: int, centre: np.ndarray) -> None:
@@ -232,12 +235,16 @@ class _Accumulator:
             self._flush(c)
         count, total, products = self._about_centres
         offset = total / np.maximum(count, 1)[:, None]
+
+        def centre(c: int, panel: tuple[slice, slice]) -> None:
+            rows, columns = panel
+            products[c, rows, columns] -= np.outer(total[c, rows], offset[c, columns])
+            square, right = products[c, rows, rows], slice(rows.stop, None)
+            square[:] = np.triu(square) + np.triu(square, 1).T
+            products[c, right, rows] = products[c, rows, right].T
+
         for c in range(len(count)):
-            for rows, columns in _panels(products.shape[-1]):
-                products[c, rows, columns] -= np.outer(total[c, rows], offset[c, columns])
-                square, right = products[c, rows, rows], slice(rows.stop, None)
-                square[:] = np.triu(square) + np.triu(square, 1).T
-                products[c, right, rows] = products[c, rows, right].T
+            list(self._each(centre, itertools.repeat(c), _panels(products.shape[-1])))
         return ClassMoments(count, self._centres + offset, products)
 
 
@@ -259,9 +266,9 @@ def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -
             if accumulator is None:
                 accumulator = _Accumulator(num_classes, require_width(embedding), threads.map)
             accumulator.add(embedding, labels)
-    if accumulator is None:
-        raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
-    return accumulator.finish()
+        if accumulator is None:
+            raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
+        return accumulator.finish()
 
 
 merge_program = jax.pmap(lambda part: part.psum("data"), axis_name="data", out_axes=None)
