@@ -226,10 +226,14 @@ def _by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array
     Returns:
       What the function gives of all clips, [B, ...], of the function's dtype.
     """
+    of_one = jax.eval_shape(function, *(jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype) for rows in clips))
+    # of the kind of the clips: over a mapped axis that they are split over, each device has its own
+    start = jnp.zeros_like(clips[0], of_one.dtype, (len(clips[0]), *of_one.shape[1:]))
+    if not len(start):
+        return start
 
-    def few(*clips: jax.Array) -> jax.Array:
-        number = math.gcd(len(clips[0]), _AT_ONCE)
-        of_one = jax.eval_shape(function, *(rows[:1] for rows in clips))
+    def few(start: jax.Array, *clips: jax.Array) -> jax.Array:
+        number = math.gcd(len(start), _AT_ONCE)
 
         def add(step: jax.Array, made: jax.Array) -> jax.Array:
             for clip in range(number):
@@ -237,9 +241,9 @@ def _by_clip(function: Callable[..., jax.Array], *clips: jax.Array) -> jax.Array
                 made = jax.lax.dynamic_update_slice_in_dim(made, function(*(jax.lax.dynamic_slice_in_dim(rows, place, 1) for rows in clips)), place, 0)
             return made
 
-        return jax.lax.fori_loop(0, len(clips[0]) // number, add, jnp.zeros((len(clips[0]), *of_one.shape[1:]), of_one.dtype))
+        return jax.lax.fori_loop(0, len(start) // number, add, start)
 
-    return jax.lax.platform_dependent(*clips, cpu=few, default=function)
+    return jax.lax.platform_dependent(start, *clips, cpu=few, default=lambda _, *clips: function(*clips))
 
 
 def log_mel(waveform: Array, settings: LogMel, *, fmin: Array | None = None, fmax: Array | None = None) -> jax.Array:

@@ -1,6 +1,7 @@
 """The front ends against torchaudio (stored values) and librosa (live), and their properties."""
 
 import dataclasses
+import functools
 import runpy
 from pathlib import Path
 
@@ -184,3 +185,9 @@ def test_silence_is_finite():
     for settings in (EAST_OPENMIC, MUSICNN):
         assert np.isfinite(log_mel(np.zeros((1, 4_000), np.float32), settings)).all()
     assert frontend.slaney_log(np.zeros(1)) == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_clips_have_no_frames(compiled):
+    front_end = functools.partial(log_mel, settings=MUSICNN)
+    assert (jax.jit(front_end) if compiled else front_end)(np.zeros((0, 4000), np.float32)).shape == (0, MUSICNN.frames(4000), MUSICNN.bands)
