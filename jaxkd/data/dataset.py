@@ -40,6 +40,24 @@ class Split:
     fine_labels: np.ndarray | None = None
 
 
+def rows_of(ids: Sequence[str], rows: Mapping[str, int], path: Path) -> np.ndarray:
+    """The rows of ids, in their order: int64 [n].
+
+    Args:
+      ids: of the examples; they may repeat.
+      rows: id -> row.
+      path: what is read, for the message.
+
+    Raises:
+      DataError: an id has no row; the message counts them and names the first.
+    """
+    try:
+        return np.fromiter(map(rows.__getitem__, ids), np.int64, len(ids))
+    except KeyError:
+        unknown = [example for example in ids if example not in rows]
+        raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {path}: {', '.join(map(repr, unknown[:3]))}.") from None
+
+
 class Dataset:
     """Examples with targets, by id.
 
@@ -134,11 +152,7 @@ class Dataset:
 
     def _places(self, ids: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """By split: the places in `ids` that are of it, and their rows there."""
-        try:
-            rows = np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
-        except KeyError:
-            unknown = [example for example in ids if example not in self._rows]
-            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.") from None
+        rows = rows_of(ids, self._rows, self.path)
         numbers, splits = np.searchsorted(self._starts, rows, side="right") - 1, list(self.splits)
         by_split = {number: np.flatnonzero(numbers == number) for number in np.unique(numbers)}
         return {splits[number]: (places, rows[places] - self._starts[number]) for number, places in by_split.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data.dataset import MANIFEST, Dataset
+from jaxkd.data.dataset import MANIFEST, Dataset, rows_of
 from jaxkd.data.hashed_words import Tokeniser
 from jaxkd.errors import ArtefactError, ConfigError, DataError
 from jaxkd.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
@@ -137,20 +137,13 @@ class TokenView:
         by_split = ", ".join(f"{split} {rows:,}" for split, rows in self.truncated.items() if rows)
         return f"{count:,} of {total:,} texts are longer than {self.max_tokens:,} tokens and were truncated" + (f" ({by_split})." if count else ".")
 
-    def _places(self, ids: Sequence[str]) -> np.ndarray:
-        try:
-            return np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
-        except KeyError:
-            unknown = [example for example in ids if example not in self._rows]
-            raise DataError(f"{len(unknown)} of {len(ids)} ids are not in {self.path}: {', '.join(map(repr, unknown[:3]))}.") from None
-
     def lengths(self, ids: Sequence[str]) -> np.ndarray:
         """Tokens of each id, in their order: int64 [n].
 
         Raises:
           DataError: an id is not in the data set.
         """
-        rows = self._places(ids)
+        rows = rows_of(ids, self._rows, self.path)
         return self._offsets[rows + 1] - self._offsets[rows]
 
     def gather(self, ids: Sequence[str], *, fitting: Sequence[str] | None = None) -> np.ndarray:
@@ -163,7 +156,7 @@ class TokenView:
         Raises:
           DataError: an id is not in the data set.
         """
-        rows = self._places(ids)
+        rows = rows_of(ids, self._rows, self.path)
         starts, stops = self._offsets[rows], self._offsets[rows + 1]
         longest = int(np.max(stops - starts if fitting is None else self.lengths(fitting), initial=1))
         padded = np.zeros((len(rows), next(length for length in self._buckets if length >= longest)), np.int32)

@@ -33,7 +33,7 @@ def _side(x: jax.Array, weights: jax.Array, all_weights: jax.Array, bias_correct
     points, scale = centred_points(all_rows(x, axis_name), all_weights, eps)
     own_points = jax.lax.dynamic_slice_in_dim(points, first, own)
     products = gram(points) if axis_name is None else matmul(own_points, points.T)
-    # Norms from the same products as the rest, so that equal rows are exactly 0 apart.
+    # Norms from the same products as the rest, so that equal rows are 0 apart but for rounding.
     norms = jnp.diagonal(jax.lax.dynamic_slice_in_dim(products, first, own, axis=1))
     all_norms, count = all_rows(norms, axis_name), jnp.maximum(jnp.sum(all_weights), 1)
     shift = rms_shift(all_norms, count, eps)

@@ -49,7 +49,7 @@ def _added(rows: jax.Array, number: jax.Array, part: jax.Array) -> jax.Array:
 def _side(x: jax.Array, all_weights: jax.Array, form: Form) -> _Side:
     points, scale = centred_points(all_rows(x, form.axis_name), all_weights, form.eps)
     own = jax.lax.dynamic_slice_in_dim(points, first_row(len(x), form.axis_name), len(x))
-    # Norms from the same products as the rest, so that equal rows are exactly 0 apart.
+    # Norms from the same products as the rest, so that equal rows are 0 apart but for rounding.
     norms = jax.lax.map(lambda rows: jnp.diagonal(matmul(rows, rows.T)), own.reshape(-1, form.block, x.shape[1])).ravel()
     all_norms = all_rows(norms, form.axis_name)
     return _Side(own, points, scale, norms, all_norms, rms_shift(all_norms, jnp.maximum(jnp.sum(all_weights), 1), form.eps))
