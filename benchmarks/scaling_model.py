@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from benchmarks.growth import growth_plot
 from benchmarks.record import Figure, add_out, keep
 from jaxkd import students
-from jaxkd.lelp.moments import BLOCK_ROWS, BUFFER_BYTES, MIN_BLOCK_ROWS
+from jaxkd.lelp.accumulator import block_rows
 from jaxkd.models.bert import BertConfig, SentenceClassifier
 from jaxkd.models.macs import count_macs
 from jaxkd.results.document import Plot
@@ -235,7 +235,7 @@ def moments(machine: Machine, rows: float, dim: int, classes: int, devices_used:
 
     A block of rows goes to the device, its product comes back and is added up on the host.
     """
-    block = min(BLOCK_ROWS, max(MIN_BLOCK_ROWS, BUFFER_BYTES // (4 * classes * dim)))
+    block = block_rows(classes + 2, dim)
     own_rows = rows / devices_used
     hosts = machine.devices // machine.devices_per_host
     merged = 4 * classes * (dim**2 + machine.devices * (1 + dim))

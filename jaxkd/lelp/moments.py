@@ -1,51 +1,16 @@
 """Count, mean and centred second moment of the embeddings of each class: one pass, memory that does not grow with the rows."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import get_blas_funcs
 
 from jaxkd.errors import DataError, require_count
-from jaxkd.lelp.take import CHUNK_VALUES, take_float32
+from jaxkd.lelp.accumulator import Accumulator
 from jaxkd.types import Array
-
-BLOCK_ROWS = 4096
-BUFFER_BYTES = 256 << 20
-MIN_BLOCK_ROWS = 64
-THREADS = 4
-"""Classes whose rows are converted, copied and centred at once, between two products; panels that are added at once after one."""
-
-PANEL = 128
-"""Rows of a matrix whose part right of the diagonal is changed at a time."""
-
-(_symmetric_update,) = get_blas_funcs(("syrk",), dtype=np.float32)
-
-
-@jax.jit
-def _device_gram(rows: jax.Array) -> jax.Array:
-    return jnp.matmul(rows.T, rows, precision="highest")
-
-
-def _gram(rows: np.ndarray, out: np.ndarray) -> None:
-    """rows^T rows of rows [n, D] into `out` [D, D], float32, of which the lower triangle means nothing afterwards.
-
-    On a CPU it is a symmetric rank-n update by BLAS, which multiplies half as much as XLA's product and neither allocates nor mirrors (NumPy does both: at
-    D = 4096 a fifth of the time).
-    """
-    if jax.default_backend() == "cpu":
-        _symmetric_update(1.0, rows.T, c=out.T, lower=1, overwrite_c=1)
-    else:
-        out[:] = _device_gram(rows)
-
-
-def _panels(dim: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the panels that cover the upper triangle of a matrix [D, D]."""
-    return ((slice(start, min(start + PANEL, dim)), slice(start, dim)) for start in range(0, dim, PANEL))
 
 
 def require_width(embedding: Array) -> int:
@@ -113,9 +78,8 @@ class ClassMoments(NamedTuple):
           DataError: as `check_rows`, and for values that are not finite.
         """
         num_classes, dim = self.mean.shape
-        accumulator = _Accumulator(num_classes, dim)
-        accumulator.add(embedding, labels)
-        return self.merge(accumulator.finish())
+        batch = check_rows(embedding, labels, num_classes, dim)
+        return self.merge(class_moments([batch], num_classes=num_classes))
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Moments of the rows of both (Chan, Golub, LeVeque 1983)."""
@@ -153,103 +117,11 @@ class ClassMoments(NamedTuple):
         return self.m2 / (degrees + (degrees <= 0) * (1 - degrees))[:, None, None]
 
 
-class _Accumulator:
-    """Collects the rows of each class in a block, less a centre near their mean; the product of a full block is added to the class's sums.
-
-    A centre that proves far from later rows is moved, and the sums about it with it. Of the products only the upper triangle is kept until the end.
-    """
-
-    def __init__(self, num_classes: int, dim: int, each: Callable[..., Iterable[None]] = map):
-        rows = int(np.clip(BUFFER_BYTES // (4 * num_classes * dim), MIN_BLOCK_ROWS, BLOCK_ROWS))
-        self._each = each
-        self._blocks = np.empty((num_classes, rows, dim), np.float32)
-        self._filled = np.zeros(num_classes, np.int64)
-        self._block_sums = np.zeros((num_classes, dim))
-        self._product = np.zeros((dim, dim), np.float32)
-        self._centres = np.zeros((num_classes, dim), np.float32)
-        self._about_centres = ClassMoments.zeros(num_classes, dim)  # count, sum and product of the rows less the centre
-
-    def add(self, embedding: Array, labels: Array) -> None:
-        """Adds rows; see `ClassMoments.update`."""
-        num_classes, block_rows, dim = self._blocks.shape
-        embedding, labels = check_rows(embedding, labels, num_classes, dim)
-        embedding, order = np.ascontiguousarray(embedding), np.argsort(labels, kind="stable")
-        left = np.split(order, np.searchsorted(labels[order], np.arange(1, num_classes)))
-        while any(len(rows) for rows in left):
-            fitting = block_rows - self._filled
-            list(self._each(self._append, range(num_classes), itertools.repeat(embedding), [rows[:n] for rows, n in zip(left, fitting, strict=True)]))
-            left = [rows[n:] for rows, n in zip(left, fitting, strict=True)]
-            for c in np.flatnonzero(self._filled == block_rows).tolist():
-                self._flush(c)
-
-    def _append(self, c: int, embedding: np.ndarray, rows: np.ndarray) -> None:
-        """Rows of class c into its block, which has room for them; threads do it for several classes at once."""
-        chunk = max(1, CHUNK_VALUES // embedding.shape[1])
-        for taken in (rows[start : start + chunk] for start in range(0, len(rows), chunk)):
-            filled = self._filled[c]
-            space = self._blocks[c, filled : filled + len(taken)]
-            take_float32(embedding, taken, space)
-            with np.errstate(invalid="ignore", over="ignore"):
-                if not filled and not self._about_centres.count[c]:
-                    self._centres[c] = space.mean(axis=0)
-                space -= self._centres[c]
-                self._block_sums[c] += space.sum(axis=0)
-            self._filled[c] += len(taken)
-
-    def _flush(self, c: int) -> None:
-        values, sums, product = self._blocks[c, : self._filled[c]], self._block_sums[c], self._product
-        if not np.all(np.isfinite(sums)):
-            raise DataError(f"embeddings of class {c} are NaN, infinite or too large for float32: look at the teacher's inputs and weights.")
-        _gram(values, product)
-        if np.any(sums**2 > len(values) / 2 * np.diagonal(product)):
-            # more than half of a second moment is that of the mean, not of the spread
-            centre = (self._centres[c] + sums / len(values)).astype(np.float32)
-            values -= centre - self._centres[c]
-            self._move(c, centre)
-            _gram(values, product)
-            sums = values.sum(axis=0, dtype=np.float64)
-        if not np.all(np.isfinite(np.diagonal(product))):
-            raise DataError("the squares of the embeddings exceed float32: divide the embeddings by a constant.")
-        count, total, products = (part[c] for part in self._about_centres)
-        self._about_centres.count[c] = count + len(values)
-        total += sums
-
-        def add(panel: tuple[slice, slice]) -> None:
-            products[panel] += product[panel]
-
-        list(self._each(add, _panels(len(product))))
-        self._filled[c], self._block_sums[c] = 0, 0
-
-    def _move(self, c: int, centre: np.ndarray) -> None:
-        """Makes the sums of a class those about another centre."""
-        count, total, products = (part[c] for part in self._about_centres)
-        shift = centre.astype(np.float64) - self._centres[c]
-        moved = total - count * shift
-        for rows, columns in _panels(len(shift)):
-            products[rows, columns] -= np.outer(total[rows], shift[columns]) + np.outer(shift[rows], moved[columns])
-        total[:], self._centres[c] = moved, centre
-
-    def finish(self) -> ClassMoments:
-        """The moments of all rows; the sums become them."""
-        for c in np.flatnonzero(self._filled).tolist():
-            self._flush(c)
-        count, total, products = self._about_centres
-        offset = total / np.maximum(count, 1)[:, None]
-
-        def centre(c: int, panel: tuple[slice, slice]) -> None:
-            rows, columns = panel
-            products[c, rows, columns] -= np.outer(total[c, rows], offset[c, columns])
-            square, right = products[c, rows, rows], slice(rows.stop, None)
-            square[:] = np.triu(square) + np.triu(square, 1).T
-            products[c, right, rows] = products[c, rows, right].T
-
-        for c in range(len(count)):
-            list(self._each(centre, itertools.repeat(c), _panels(products.shape[-1])))
-        return ClassMoments(count, self._centres + offset, products)
-
-
 def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -> ClassMoments:
-    """Moments of each class in one pass over any number of rows: the state is (C + 1/2) D^2 float64, and a buffer of at most 256 MB (or 64 rows a class).
+    """Moments of each class in one pass over any number of rows, which go on being read while those before them are multiplied.
+
+    Memory: C matrices [D, D] of float64 and a few of float32 (one more than cores, 512 MB at most, or two), and up to 512 MB of rows (or 64 rows a class).
+    On a CPU with several cores BLAS is held to one thread meanwhile, and a product is made on each core.
 
     Args:
       batches: pairs of embeddings [n, D] (floats, float16 and bfloat16 too: a few rows at a time become float32) and class ids [n].
@@ -260,15 +132,15 @@ def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -
       DataError: no rows, or rows that do not fit; the message names the first.
     """
     require_count("num_classes", num_classes)
-    accumulator = None
-    with ThreadPoolExecutor(THREADS) as threads:
-        for embedding, labels in batches:
-            if accumulator is None:
-                accumulator = _Accumulator(num_classes, require_width(embedding), threads.map)
-            accumulator.add(embedding, labels)
-        if accumulator is None:
-            raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
-        return accumulator.finish()
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
+    dim = require_width(first[0])
+    with Accumulator(num_classes, dim) as accumulator:
+        for embedding, labels in itertools.chain([first], batches):
+            accumulator.add(*check_rows(embedding, labels, num_classes, dim))
+        return ClassMoments(*accumulator.finish())
 
 
 merge_program = jax.pmap(lambda part: part.psum("data"), axis_name="data", out_axes=None)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from jaxkd.errors import DataError
-from jaxkd.lelp import ClassMoments, class_moments
-from jaxkd.lelp import moments as moments_module
+from jaxkd.lelp import ClassMoments, accumulator, class_moments
 
 ROOT = Path(__file__).parent.parent.parent
 C, D = 3, 7
@@ -49,15 +48,23 @@ def test_any_batching_agrees_with_float64(offset, batch):
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_blocks_that_fill_and_drift_are_merged_exactly(offset, monkeypatch):
-    """Sorted rows: later blocks lie far from the earlier ones."""
-    monkeypatch.setattr(moments_module, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(moments_module, "PANEL", 3)
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_blocks_that_fill_and_drift_are_merged_exactly(offset, at_once, monkeypatch):
+    """Sorted rows: later blocks lie far from the earlier ones, and are about an old centre where it moves while they are multiplied."""
+    monkeypatch.setattr(accumulator, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(accumulator, "PANEL", 3)
+    monkeypatch.setattr(accumulator, "_products_at_once", lambda dim: at_once)
+    late = []
+    move = accumulator.Accumulator._move_block
+    monkeypatch.setattr(accumulator.Accumulator, "_move_block", lambda self, *block: late.append(block) or move(self, *block))
     embedding, labels = rows(3000, offset)
     embedding = embedding[np.argsort(embedding[:, 0])]
-    moments = class_moments([(embedding[:1111], labels[:1111]), (embedding[1111:], labels[1111:])], num_classes=C)
+    parts = [(embedding[:1111], labels[:1111]), (embedding[1111:], labels[1111:])]
+    moments = class_moments(parts, num_classes=C)
+    assert len(late) > 2
     assert_moments_of(moments, embedding, labels, 2e-6)
     np.testing.assert_array_equal(moments.m2, moments.m2.transpose(0, 2, 1))
+    jax.tree.map(np.testing.assert_array_equal, class_moments(parts, num_classes=C), moments)
 
 
 def test_float16_and_an_outlying_first_row():

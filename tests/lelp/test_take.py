@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxkd.lelp import class_moments
-from jaxkd.lelp import moments as moments_module
+from jaxkd.lelp import accumulator, class_moments
 from jaxkd.lelp.take import take_float32
 
 BITS = np.arange(1 << 16, dtype=np.uint16).reshape(512, 128)
@@ -46,7 +45,7 @@ def test_moments_of_narrow_rows_are_those_of_the_same_rows_in_float32(dtype):
 
 
 def test_moments_of_narrow_rows_make_no_copy_of_them(monkeypatch):
-    monkeypatch.setattr(moments_module, "BUFFER_BYTES", 1 << 16)
+    monkeypatch.setattr(accumulator, "BUFFER_BYTES", 1 << 16)
     rows, labels = np.ones((40_000, 64), np.float16), np.arange(40_000) % 3
     tracemalloc.start()
     try:
