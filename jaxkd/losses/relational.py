@@ -1,12 +1,12 @@
 """Relational losses on one vector a row: distances and angles, similarities, kernels. The widths of student and teacher may differ."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxkd.losses.angles import Legs, angle_divergence
 from jaxkd.losses.deviations import deviations, scaled
 from jaxkd.losses.features import unit_rows
 from jaxkd.losses.groups import mean_over_groups
@@ -14,20 +14,11 @@ from jaxkd.losses.reduce import all_rows, masked_mean, own_rows, summed
 from jaxkd.types import Array
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-_ENTRIES_AT_ONCE = 2**22
 _PKT_EPS = 1e-7
 
 
-class _Side(NamedTuple):
-    """One side of RKD: Gram matrix and squared norms of the centred rows; distances and their inverses, 0 between rows that are equal or left out."""
-
-    gram: jax.Array
-    norms: jax.Array
-    distances: jax.Array
-    inverse: jax.Array
-
-
-def _side(x: jax.Array, weights: jax.Array) -> _Side:
+def _side(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, Legs]:
+    """Distances of all rows, 0 between rows that are equal or left out, and what their angles are made of."""
     points = scaled(deviations(x.T, weights > 0).T)
     gram = _matmul(points, points.T)
     norms = jnp.diagonal(gram)
@@ -35,33 +26,21 @@ def _side(x: jax.Array, weights: jax.Array) -> _Side:
     squared = norm_sums - 2 * gram
     apart = (squared > 4 * jnp.finfo(x.dtype).eps * norm_sums) & (weights[:, None] * weights[None, :] > 0)
     inverse = jnp.where(apart, jax.lax.rsqrt(jnp.where(apart, squared, 1)), 0)
-    return _Side(gram, norms, squared * inverse, inverse)
+    return squared * inverse, Legs(gram, norms, inverse)
 
 
-def _relative_distances(side: _Side) -> jax.Array:
-    mean = masked_mean(side.distances, side.distances > 0)
-    return side.distances / jnp.where(mean > 0, mean, 1)
-
-
-def _cosines(side: _Side, anchor: _Side) -> jax.Array:
-    """Cosines of the angles (j, anchor, k), [n, n], anchor = one row of the side; 0 where a leg has no length."""
-    products = side.gram - anchor.gram[:, None] - anchor.gram[None, :] + anchor.norms
-    return products * anchor.inverse[:, None] * anchor.inverse[None, :]
+def _relative(distances: jax.Array) -> jax.Array:
+    mean = masked_mean(distances, distances > 0)
+    return distances / jnp.where(mean > 0, mean, 1)
 
 
 def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None, *, distance_weight: float, angle_weight: float) -> jax.Array:
     x, y, weights, own = *all_rows((x, y, weights), axis_name), len(weights)
-    student, teacher = _side(x, weights), _side(y, weights)
+    (student, student_legs), (teacher, teacher_legs) = _side(x, weights), _side(y, weights)
     count = jnp.maximum(jnp.sum(weights), 1)
-    by_distance = jnp.sum(optax.losses.huber_loss(_relative_distances(student), _relative_distances(teacher))) / count**2
-
-    def by_anchor(anchors: tuple[_Side, _Side]) -> jax.Array:
-        return jnp.sum(optax.losses.huber_loss(_cosines(student, anchors[0]), _cosines(teacher, anchors[1])))
-
-    anchors = own_rows((student, teacher), own, axis_name)
-    at_once = _ENTRIES_AT_ONCE // len(weights) ** 2
-    by_angle = jax.vmap(by_anchor)(anchors) if at_once >= own else jax.lax.map(jax.checkpoint(by_anchor), anchors, batch_size=max(1, at_once))
-    angles = summed(jnp.sum(by_angle), axis_name) / count**3
+    by_distance = jnp.sum(optax.losses.huber_loss(_relative(student), _relative(teacher))) / count**2
+    sides = student_legs, teacher_legs
+    angles = summed(angle_divergence(sides, own_rows(sides, own, axis_name)), axis_name) / count**3
     return distance_weight * by_distance + angle_weight * angles
 
 
