@@ -1,29 +1,31 @@
 """Sums over the rows of each class of a stream: count, mean, and the product of what is left of the rows without their mean."""
 
 import dataclasses
+import functools
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from jaxkd.errors import DataError
 from jaxkd.lelp.take import CHUNK_VALUES, take_float32
 
 BLOCK_ROWS = 4096
 BUFFER_BYTES = 512 << 20
-"""Of the rows that are collected or multiplied; and of the products at once, unless one alone has more."""
+"""Of the blocks of rows; and as much again of the products, unless two of them are more."""
 
 MIN_BLOCK_ROWS = 64
 THREADS = 4
-"""Classes whose rows are converted, copied and centred at once."""
+"""Classes whose rows are converted, copied and centred at once; panels that are added at once."""
 
 PANEL = 512
 """Rows of a symmetric matrix whose part from the diagonal to the right is formed, or changed, at a time."""
@@ -35,18 +37,18 @@ def _device_gram(rows: jax.Array) -> jax.Array:
 
 
 def _panels(dim: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of each panel of a matrix [D, D], which are the columns of its square on the diagonal, and the columns to the right of that."""
+    """Of the panels of a matrix [D, D]: the rows, which are also the columns of its square on the diagonal; and the columns right of the square."""
     return ((slice(start, min(start + PANEL, dim)), slice(min(start + PANEL, dim), dim)) for start in range(0, dim, PANEL))
 
 
-def _gram(rows: np.ndarray, out: np.ndarray) -> None:
+def _gram(rows: np.ndarray, out: np.ndarray, device: Any) -> None:
     """rows^T rows of rows [n, D] into `out` [D, D], float32, of which what is left of a panel's square means nothing afterwards.
 
     On a CPU it is made by BLAS, panel by panel, through NumPy, which leaves other threads at work: the squares as symmetric updates, so that little more than
-    half of a full product is multiplied, and nothing is mirrored beyond them.
+    half of a full product is multiplied, and nothing is mirrored beyond them. Elsewhere by XLA on `device`.
     """
     if jax.default_backend() != "cpu":
-        out[:] = _device_gram(rows)
+        out[:] = _device_gram(jax.device_put(rows, device))
         return
     for own, right in _panels(len(out)):
         panel = rows[:, own].T
@@ -55,16 +57,45 @@ def _gram(rows: np.ndarray, out: np.ndarray) -> None:
             np.matmul(panel, rows[:, right], out=out[own, right])
 
 
+@functools.cache
+def _blas() -> Any:
+    return ThreadpoolController().select(user_api="blas")
+
+
+class _OneThread:
+    """Holds BLAS to one thread in each call as long as somebody is within it, in the whole process; what was set before comes back after the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _blas().limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._limit is not None and not self._inside:
+                self._limit.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
+def _products_at_once(dim: int) -> int:
+    """One on each core by BLAS of one thread, which scales better than BLAS's own threads; one by all of these if memory is for less than half the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min([cores, *(library["num_threads"] for library in _blas().info())])
+    fitting = min(cores, BUFFER_BYTES // (4 * dim**2) - 1)
+    return fitting if jax.default_backend() == "cpu" and 2 * fitting >= cores else 1
+
+
 def _chunks(embedding: np.ndarray, places: np.ndarray) -> Iterator[np.ndarray]:
     """The places of rows, as many at a time as stay in the processor's cache."""
     rows = max(1, CHUNK_VALUES // embedding.shape[1])
     return (places[start : start + rows] for start in range(0, len(places), rows))
-
-
-def _products_at_once(dim: int) -> int:
-    """One on each core by BLAS of one thread, which scales better than BLAS's own threads; one with all of these where the matrices would be too large."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if jax.default_backend() == "cpu" and cores * 4 * dim**2 <= BUFFER_BYTES else 1
 
 
 def block_rows(blocks: int, dim: int) -> int:
@@ -108,11 +139,12 @@ class _Block:
 class Accumulator:
     """Collects the rows of each class in a block; the product of a full block is made while the next rows come, then added to the class's sums.
 
-    A centre that proves far from later rows is moved, and the sums about it with it. What is added when depends on the rows alone: the sums are the same to
-    the bit in every run on one machine. Of the products only the panels of the upper triangle are kept until the end.
+    To be entered by `with`. A centre that proves far from later rows is moved, and the sums about it with it. What is added when does not depend on time: the
+    same batches give the same bits on as many cores. Of the products only the panels of the upper triangle are kept until the end.
     """
 
     def __init__(self, num_classes: int, dim: int):
+        (self._device,) = jnp.zeros(()).devices()  # of the caller; other threads have another default
         self._at_once = _products_at_once(dim)
         products = self._at_once + 1  # made, or waiting for their turn
         self._block_rows = block_rows(num_classes + products, dim)
@@ -125,14 +157,16 @@ class Accumulator:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._copying: Executor = stack.enter_context(ThreadPoolExecutor(THREADS))
-            self._multiplying: Executor = stack.enter_context(ThreadPoolExecutor(self._at_once))
             if self._at_once > 1:
-                stack.enter_context(threadpool_limits(1, user_api="blas"))
+                stack.enter_context(_one_thread)
+            self._copying = stack.enter_context(ThreadPoolExecutor(THREADS))
+            self._multiplying = stack.enter_context(ThreadPoolExecutor(self._at_once))
             self._exit = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self._multiplying.shutdown(cancel_futures=True)
         self._exit.close()
 
     def add(self, embedding: np.ndarray, labels: np.ndarray) -> None:
@@ -154,6 +188,7 @@ class Accumulator:
                     self._multiply(c)
 
     def _begin_block(self, c: int, embedding: np.ndarray, places: np.ndarray) -> _Block:
+        """A block for the rows of a class that come next, `places`; those of the first give the centre."""
         if c not in self._centres:
             first = next(_chunks(embedding, places))
             rows = np.empty((len(first), embedding.shape[1]), np.float32)
@@ -172,7 +207,7 @@ class Accumulator:
         if not self._free_products:
             self._take_oldest()
         product = self._free_products.pop()
-        self._under_way.append((c, block, product, self._multiplying.submit(_gram, block.rows[: block.filled], product)))
+        self._under_way.append((c, block, product, self._multiplying.submit(_gram, block.rows[: block.filled], product, self._device)))
 
     def _take_oldest(self) -> None:
         """Adds the product that was begun first to the sums of its class."""
@@ -180,23 +215,28 @@ class Accumulator:
         made.result()
         if block.centre is not self._centres[c]:
             self._move_block(c, block, product)
-        if np.any(block.sums**2 > block.filled / 2 * np.diagonal(product)):
+        count, sums = self._count[c] + block.filled, self._sums[c] + block.sums
+        if np.any(sums**2 > count / 2 * (np.diagonal(self._products[c]) + np.diagonal(product))):
             # more than half of a second moment is that of the mean, not of the spread
-            self._move_sums(c, (block.centre + block.sums / block.filled).astype(np.float32))
+            self._move_sums(c, (self._centres[c] + sums / count).astype(np.float32))
             self._move_block(c, block, product)
         if not np.all(np.isfinite(np.diagonal(product))):
             raise DataError("the squares of the embeddings exceed float32: divide the embeddings by a constant.")
         self._count[c] += block.filled
         self._sums[c] += block.sums
-        for own, right in _panels(len(product)):
-            columns = slice(own.start, right.stop)
+
+        def add(panel: tuple[slice, slice]) -> None:
+            own, columns = panel[0], slice(panel[0].start, panel[1].stop)
             self._products[c, own, columns] += product[own, columns]
+
+        list(self._copying.map(add, _panels(len(product))))
         self._free_rows.append(block.rows)
         self._free_products.append(product)
 
     def _move_block(self, c: int, block: _Block, product: np.ndarray) -> None:
+        """Makes the block and its product those about the centre of its class."""
         block.move(self._centres[c])
-        _gram(block.rows[: block.filled], product)
+        _gram(block.rows[: block.filled], product, self._device)
 
     def _move_sums(self, c: int, centre: np.ndarray) -> None:
         """Makes the sums of a class those about another centre."""

@@ -1,6 +1,5 @@
 """Count, mean and centred second moment of the embeddings of each class: one pass, memory that does not grow with the rows."""
 
-import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -120,8 +119,9 @@ class ClassMoments(NamedTuple):
 def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -> ClassMoments:
     """Moments of each class in one pass over any number of rows, which go on being read while those before them are multiplied.
 
-    Memory: C matrices [D, D] of float64 and a few of float32 (one more than cores, 512 MB at most, or two), and up to 512 MB of rows (or 64 rows a class).
-    On a CPU with several cores BLAS is held to one thread meanwhile, and a product is made on each core.
+    Memory: C matrices [D, D] of float64, and of float32 one more than there are cores (512 MB at most, or two); up to 512 MB of rows (or 64 rows for each class
+    and product). On a CPU with several cores a product is made on each; BLAS is held to one thread in the whole process meanwhile, so `batches` must not
+    change that over a `yield`.
 
     Args:
       batches: pairs of embeddings [n, D] (floats, float16 and bfloat16 too: a few rows at a time become float32) and class ids [n].
@@ -138,7 +138,9 @@ def class_moments(batches: Iterable[tuple[Array, Array]], *, num_classes: int) -
         raise DataError("no embeddings were given: the moments of the classes need at least one batch.")
     dim = require_width(first[0])
     with Accumulator(num_classes, dim) as accumulator:
-        for embedding, labels in itertools.chain([first], batches):
+        accumulator.add(*check_rows(*first, num_classes, dim))
+        del first
+        for embedding, labels in batches:
             accumulator.add(*check_rows(embedding, labels, num_classes, dim))
         return ClassMoments(*accumulator.finish())
 

@@ -2,12 +2,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+import types
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from jaxkd.errors import DataError
 from jaxkd.lelp import ClassMoments, accumulator, class_moments
@@ -65,6 +69,94 @@ def test_blocks_that_fill_and_drift_are_merged_exactly(offset, at_once, monkeypa
     assert_moments_of(moments, embedding, labels, 2e-6)
     np.testing.assert_array_equal(moments.m2, moments.m2.transpose(0, 2, 1))
     jax.tree.map(np.testing.assert_array_equal, class_moments(parts, num_classes=C), moments)
+
+
+def cut(embedding: np.ndarray, labels: np.ndarray, batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(embedding[i : i + batch], labels[i : i + batch]) for i in range(0, len(labels), batch)]
+
+
+@pytest.fixture
+def many_blocks(monkeypatch):
+    monkeypatch.setattr(accumulator, "BLOCK_ROWS", 32)
+    monkeypatch.setattr(accumulator, "_products_at_once", lambda dim: 3)
+
+
+def test_a_product_is_added_when_it_is_made_and_in_the_order_of_the_rows(many_blocks, monkeypatch):
+    batches = cut(*rows(2000), 100)
+    expected, delays, gram = class_moments(batches, num_classes=C), np.random.default_rng(0), accumulator._gram
+
+    def late(*arguments):
+        time.sleep(delays.uniform(0, 0.01))
+        gram(*arguments)
+
+    monkeypatch.setattr(accumulator, "_gram", late)
+    jax.tree.map(np.testing.assert_array_equal, class_moments(batches, num_classes=C), expected)
+
+
+def test_rows_are_read_while_those_before_them_are_multiplied(many_blocks, monkeypatch):
+    read, gram = threading.Event(), accumulator._gram
+
+    def waiting(*arguments):
+        assert read.wait(60)
+        gram(*arguments)
+
+    def batches():
+        yield from cut(*rows(100), 100)
+        read.set()
+        yield from cut(*rows(100, seed=1), 100)
+
+    monkeypatch.setattr(accumulator, "_gram", waiting)
+    class_moments(batches(), num_classes=C)
+
+
+def blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_blas_threads():
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
+def test_blas_has_one_thread_meanwhile_and_all_again_afterwards(many_blocks, two_blas_threads, monkeypatch):
+    seen, gram = set(), accumulator._gram
+    monkeypatch.setattr(accumulator, "_gram", lambda *arguments: (seen.update(blas_threads()), gram(*arguments)))
+    class_moments((batch for batch in cut(*rows(300), 100) if class_moments([batch], num_classes=C) is not None), num_classes=C)
+    assert (seen, set(blas_threads())) == ({1}, {2})
+
+
+def test_errors_of_batches_and_products_come_through_and_leave_blas_its_threads(many_blocks, two_blas_threads, monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        class_moments(((*rows(100), 1 // (3 - i))[:2] for i in range(5)), num_classes=C)
+
+    def failing(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(accumulator, "_gram", failing)
+    with pytest.raises(MemoryError, match="no room"):
+        class_moments(cut(*rows(300), 100), num_classes=C)
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "dim", "at_once"), [(2, 2, 768, 2), (2, 2, 8192, 1), (8, 8, 4096, 7), (64, 64, 768, 64), (64, 64, 4096, 1), (64, 1, 768, 1)]
+)
+def test_products_at_once_are_those_of_the_cores_that_fit(cores, threads, dim, at_once, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(accumulator, "_blas", lambda: types.SimpleNamespace(info=lambda: [{"num_threads": threads}]))
+    found = accumulator._products_at_once(dim)
+    assert found == at_once
+    assert found == 1 or (found + 1) * 4 * dim**2 <= accumulator.BUFFER_BYTES
+
+
+def test_dimensions_that_are_constant_or_seldom_other_than_zero_move_a_centre_once(many_blocks, monkeypatch):
+    embedding, labels = rows(2000)
+    embedding[:, 0], embedding[:, 1] = np.arange(2000) % 97 == 0, 0.1
+    moved, move = [], accumulator.Accumulator._move_sums
+    monkeypatch.setattr(accumulator.Accumulator, "_move_sums", lambda self, c, centre: moved.append(c) or move(self, c, centre))
+    assert_moments_of(class_moments(cut(embedding, labels, 100), num_classes=C), embedding, labels)
+    assert len(moved) == len(set(moved)) > 0
 
 
 def test_float16_and_an_outlying_first_row():
