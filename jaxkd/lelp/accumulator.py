@@ -62,32 +62,14 @@ def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _OneThread:
-    """Holds BLAS to one thread in each call as long as somebody is within it, in the whole process; what was set before comes back after the last."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._limit = threading.Lock(), 0, None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._limit = _blas().limit(limits=1)
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._limit is not None and not self._inside:
-                self._limit.restore_original_limits()
-
-
-_one_thread = _OneThread()
+_limiting = threading.Lock()
+"""Held by the accumulator that holds BLAS to one thread: only the thread that set a limit can lift it."""
 
 
 def _products_at_once(dim: int) -> int:
     """One on each core by BLAS of one thread, which scales better than BLAS's own threads; one by all of these if memory is for less than half the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min([cores, *(library["num_threads"] for library in _blas().info())])
+    cores = min([cores, *(library["num_threads"] or 1 for library in _blas().info())])
     fitting = min(cores, BUFFER_BYTES // (4 * dim**2) - 1)
     return fitting if jax.default_backend() == "cpu" and 2 * fitting >= cores else 1
 
@@ -140,7 +122,7 @@ class Accumulator:
     """Collects the rows of each class in a block; the product of a full block is made while the next rows come, then added to the class's sums.
 
     To be entered by `with`. A centre that proves far from later rows is moved, and the sums about it with it. What is added when does not depend on time: the
-    same batches give the same bits on as many cores. Of the products only the panels of the upper triangle are kept until the end.
+    same batches give the same bits where as many products are made at once. Of the products only the panels of the upper triangle are kept until the end.
     """
 
     def __init__(self, num_classes: int, dim: int):
@@ -157,17 +139,20 @@ class Accumulator:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            if self._at_once > 1:
-                stack.enter_context(_one_thread)
+            if self._at_once > 1 and _limiting.acquire(blocking=False):
+                stack.callback(_limiting.release)
+                stack.enter_context(_blas().limit(limits=1))
             self._copying = stack.enter_context(ThreadPoolExecutor(THREADS))
             self._multiplying = stack.enter_context(ThreadPoolExecutor(self._at_once))
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None:
-            self._multiplying.shutdown(cancel_futures=True)
-        self._exit.close()
+        try:
+            if kind is not None:
+                self._multiplying.shutdown(cancel_futures=True)
+        finally:
+            self._exit.close()
 
     def add(self, embedding: np.ndarray, labels: np.ndarray) -> None:
         """Adds rows [n, D], floats, of the classes `labels`, integers [n].
@@ -216,7 +201,8 @@ class Accumulator:
         if block.centre is not self._centres[c]:
             self._move_block(c, block, product)
         count, sums = self._count[c] + block.filled, self._sums[c] + block.sums
-        if np.any(sums**2 > count / 2 * (np.diagonal(self._products[c]) + np.diagonal(product))):
+        squares = np.maximum(np.diagonal(self._products[c]) + np.diagonal(product), np.finfo(np.float32).tiny)
+        if np.any(sums**2 > count / 2 * squares):
             # more than half of a second moment is that of the mean, not of the spread
             self._move_sums(c, (self._centres[c] + sums / count).astype(np.float32))
             self._move_block(c, block, product)

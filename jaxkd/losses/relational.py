@@ -35,7 +35,8 @@ def _relative(distances: jax.Array) -> jax.Array:
 
 
 def _rkd(x: jax.Array, y: jax.Array, weights: jax.Array, axis_name: str | None, *, distance_weight: float, angle_weight: float) -> jax.Array:
-    x, y, weights, own = *all_rows((x, y, weights), axis_name), len(weights)
+    dtype, own = jnp.promote_types(x.dtype, y.dtype), len(weights)
+    x, y, weights = all_rows((x.astype(dtype), y.astype(dtype), weights), axis_name)
     (student, student_legs), (teacher, teacher_legs) = _side(x, weights), _side(y, weights)
     count = jnp.maximum(jnp.sum(weights), 1)
     by_distance = jnp.sum(optax.losses.huber_loss(_relative(student), _relative(teacher))) / count**2

@@ -126,6 +126,18 @@ def test_blas_has_one_thread_meanwhile_and_all_again_afterwards(many_blocks, two
     assert (seen, set(blas_threads())) == ({1}, {2})
 
 
+def test_blas_is_limited_from_any_thread(many_blocks, monkeypatch):
+    before, seen, gram = blas_threads(), set(), accumulator._gram
+    monkeypatch.setattr(accumulator, "_gram", lambda *arguments: (seen.update(blas_threads()), gram(*arguments)))
+    for _ in range(2):
+        class_moments(cut(*rows(300), 100), num_classes=C)
+        thread = threading.Thread(target=class_moments, args=(cut(*rows(300), 100),), kwargs={"num_classes": C})
+        thread.start()
+        thread.join()
+    assert seen == {1}
+    assert blas_threads() == before
+
+
 def test_errors_of_batches_and_products_come_through_and_leave_blas_its_threads(many_blocks, two_blas_threads, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         class_moments(((*rows(100), 1 // (3 - i))[:2] for i in range(5)), num_classes=C)

@@ -1,13 +1,15 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from jaxkd.errors import ConfigError
-from jaxkd.losses import cka, pkt, rkd, similarity_preserving
+from jaxkd.losses import angles, cka, pkt, relational, rkd, similarity_preserving
 from tests.losses import formulas
 
 ALL = pytest.mark.parametrize("loss", [rkd, pkt, similarity_preserving, cka], ids=["rkd", "pkt", "similarity_preserving", "cka"])
@@ -48,10 +50,42 @@ def test_translation_changes_nothing(pair, loss):
 
 
 def test_angles_in_blocks_equal_the_formula():
-    """Above 161 rows the anchors no longer go through at once."""
+    """Above 101 rows the anchors no longer go through at once."""
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((170, 4)), rng.standard_normal((170, 3))
     np.testing.assert_allclose(rkd(x, y), formulas.relational(x, y), rtol=1e-5)
+
+
+def plain_angles(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean over all triplets, from the vectors between rows themselves."""
+
+    def cosines(rows: jax.Array) -> jax.Array:
+        legs = rows[None, :] - rows[:, None]
+        lengths = jnp.sqrt(jnp.sum(legs**2, axis=-1, keepdims=True) + jnp.eye(len(rows))[:, :, None])
+        return jnp.einsum("ijd,ikd->ijk", legs / lengths, legs / lengths, precision="highest")
+
+    return jnp.mean(optax.losses.huber_loss(cosines(x), cosines(y)))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 12])
+def test_gradients_of_angles_are_those_of_the_plain_formula(pair, at_once, monkeypatch):
+    """For both sides, and whether the anchors go through in one block or in several."""
+    monkeypatch.setattr(angles, "_ENTRIES_AT_ONCE", at_once * 12**2)
+    x, y = (jnp.asarray(side[:12] / side[:12].std()) for side in pair)
+    ours = functools.partial(relational._rkd, weights=jnp.ones(12), axis_name=None, distance_weight=0.0, angle_weight=1.0)
+    value, gradients = jax.value_and_grad(ours, argnums=(0, 1))(x, y)
+    expected, expected_gradients = jax.value_and_grad(plain_angles, argnums=(0, 1))(x, y)
+    np.testing.assert_allclose([value, ours(x, y)], 2 * [expected], rtol=1e-5)
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_rkd_of_two_dtypes(pair):
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(pair[0], jnp.float32), jnp.asarray(pair[1], jnp.float64)
+        value, gradients = jax.value_and_grad(rkd, argnums=(0, 1))(x, y)
+        assert [gradient.dtype for gradient in gradients] == [x.dtype, y.dtype]
+    np.testing.assert_allclose(value, rkd(*pair), rtol=1e-5)
 
 
 def test_parts_of_rkd_have_their_weights(pair):
