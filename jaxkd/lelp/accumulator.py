@@ -36,9 +36,11 @@ def _device_gram(rows: jax.Array) -> jax.Array:
     return jnp.matmul(rows.T, rows, precision="highest")
 
 
-def _panels(dim: int) -> Iterator[tuple[slice, slice]]:
-    """Of the panels of a matrix [D, D]: the rows, which are also the columns of its square on the diagonal; and the columns right of the square."""
-    return ((slice(start, min(start + PANEL, dim)), slice(min(start + PANEL, dim), dim)) for start in range(0, dim, PANEL))
+def _panels(dim: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Of the panels of a matrix [D, D]: the rows, which are also the columns of its square on the diagonal; the columns right of the square; both columns."""
+    for start in range(0, dim, PANEL):
+        stop = min(start + PANEL, dim)
+        yield slice(start, stop), slice(stop, dim), slice(start, dim)
 
 
 def _gram(rows: np.ndarray, out: np.ndarray, device: Any) -> None:
@@ -50,7 +52,7 @@ def _gram(rows: np.ndarray, out: np.ndarray, device: Any) -> None:
     if jax.default_backend() != "cpu":
         out[:] = _device_gram(jax.device_put(rows, device))
         return
-    for own, right in _panels(len(out)):
+    for own, right, _ in _panels(len(out)):
         panel = rows[:, own].T
         with np.errstate(over="ignore", invalid="ignore"):
             np.matmul(panel, rows[:, own], out=out[own, own])
@@ -81,7 +83,7 @@ def _chunks(embedding: np.ndarray, places: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def block_rows(blocks: int, dim: int) -> int:
-    """Rows of each of so many blocks."""
+    """Rows of each of so many blocks: one for each class, and one for each product that is made or waits."""
     return min(BLOCK_ROWS, max(MIN_BLOCK_ROWS, BUFFER_BYTES // (4 * blocks * dim)))
 
 
@@ -211,8 +213,8 @@ class Accumulator:
         self._count[c] += block.filled
         self._sums[c] += block.sums
 
-        def add(panel: tuple[slice, slice]) -> None:
-            own, columns = panel[0], slice(panel[0].start, panel[1].stop)
+        def add(panel: tuple[slice, slice, slice]) -> None:
+            own, _, columns = panel
             self._products[c, own, columns] += product[own, columns]
 
         list(self._copying.map(add, _panels(len(product))))
@@ -229,8 +231,7 @@ class Accumulator:
         total, products = self._sums[c], self._products[c]
         shift = centre.astype(np.float64) - self._centres[c]
         moved = total - self._count[c] * shift
-        for own, right in _panels(len(shift)):
-            columns = slice(own.start, right.stop)
+        for own, _, columns in _panels(len(shift)):
             products[own, columns] -= np.outer(total[own], shift[columns]) + np.outer(shift[own], moved[columns])
         total[:], self._centres[c] = moved, centre
 
@@ -244,8 +245,7 @@ class Accumulator:
 
         def centre(c: int) -> None:
             products = self._products[c]
-            for own, right in _panels(len(products)):
-                columns = slice(own.start, right.stop)
+            for own, right, columns in _panels(len(products)):
                 products[own, columns] -= np.outer(self._sums[c, own], offset[c, columns])
                 square = products[own, own]
                 square[:] = np.triu(square) + np.triu(square, 1).T
